@@ -1,0 +1,136 @@
+"""The chain: the hops that answered, in call order, as one line of text or as JSON.
+
+Text: ``-> APP(version: VERSION, ip: IP)`` per hop, nothing between them and no line end.
+JSON: ``{"hops": [...]}``, one object per hop, with ``error`` where a hop failed and
+``upstream_body`` where the last hop's upstream was some other service.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+JSON_TYPE: Final = "application/json"
+TEXT_TYPE: Final = "text/plain; charset=utf-8"
+
+FAILURE_KINDS: Final = ("unreachable", "timeout", "invalid", "loop", "rejected")
+"""What can be wrong with a hop: no answer to be had, none in time, one that is no usable HTTP,
+a chain that runs in a circle, a request that the hop itself turns down."""
+
+# Settings keep `(` out of an app and `, ip:` out of a version, so that this reads one way only.
+_HOP = re.compile(r"-> ([^(]+)\(version: (.+?), ip: ([^\s(),]+)\)")
+_FAILURE = re.compile(r"-> ([^(]+)\((" + "|".join(FAILURE_KINDS) + r"): (.*)\)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One hop of a chain. What only the JSON form carries is None or empty when read from text."""
+
+    app: str
+    version: str
+    ip: str
+    status: int | None = None
+    """The HTTP status that this hop answered with."""
+    duration_ms: float | None = None
+    """From this hop's request to its answer, its upstream's time included, in milliseconds."""
+    lane_headers: dict[str, str] = field(default_factory=dict)
+    """The headers that this hop received and carries on, by lower-case name; the values of a
+    repeated header are joined by a comma (RFC 9110 section 5.3)."""
+    trace_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"-> {self.app}(version: {self.version}, ip: {self.ip})"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a chain ends early: the hop that failed, one of `FAILURE_KINDS`, and the reason."""
+
+    hop: str
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"-> {self.hop}({self.kind}: {self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The hops in call order, then what ended the chain, if anything did."""
+
+    hops: tuple[Hop, ...] = ()
+    error: Failure | None = None
+    upstream_body: str | None = None
+    """What an upstream that is no hop answered."""
+
+    def __str__(self) -> str:
+        return "".join(map(str, self.hops)) + str(self.error or self.upstream_body or "")
+
+    def to_json(self) -> bytes:
+        """The JSON form, UTF-8."""
+        document: dict[str, Any] = {"hops": [asdict(hop) for hop in self.hops]}
+        if self.error is not None:
+            document["error"] = asdict(self.error)
+        if self.upstream_body is not None:
+            document["upstream_body"] = self.upstream_body
+        return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+    @classmethod
+    def from_text(cls, text: str) -> Chain:
+        """Read the text form. Text that no hop wrote ends up in `upstream_body`."""
+        hops: list[Hop] = []
+        end = 0
+        while match := _HOP.match(text, end):
+            app, version, ip = match.groups()
+            hops.append(Hop(app, version, ip))
+            end = match.end()
+        if match := _FAILURE.match(text, end):
+            return cls(tuple(hops), Failure(*match.groups()))
+        return cls(tuple(hops), upstream_body=text[end:] or None)
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Chain:
+        """Read the JSON form.
+
+        Raises:
+            ValueError: the body is not a chain: not JSON, or JSON of another shape.
+        """
+        try:
+            document = json.loads(body)
+            error = document.get("error")
+            return cls(
+                tuple(_hop(hop) for hop in document["hops"]),
+                None if error is None else Failure(*_texts(error, "hop", "kind", "reason")),
+                _optional(document.get("upstream_body"), str),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError("not a chain") from error
+
+
+def _hop(document: dict[str, Any]) -> Hop:
+    app, version, ip = _texts(document, "app", "version", "ip")
+    headers = document.get("lane_headers", {})
+    return Hop(
+        app,
+        version,
+        ip,
+        status=_optional(document.get("status"), int),
+        duration_ms=_optional(document.get("duration_ms"), int, float),
+        lane_headers=dict(zip(headers, _texts(headers, *headers), strict=True)),
+        trace_id=_optional(document.get("trace_id"), str),
+    )
+
+
+def _texts(document: dict[str, Any], *names: str) -> list[str]:
+    values = [document[name] for name in names]
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError(f"not all text: {', '.join(names)}")
+    return values
+
+
+def _optional(value: Any, *types: type) -> Any:
+    if value is None or type(value) in types:
+        return value
+    raise ValueError(f"neither null nor {types[0].__name__}")

@@ -1,0 +1,39 @@
+"""The verbs of `mockservice`. Each lives in a package of its own, imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from mockservice import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_VERBS: Final = {
+    "serve": ("mockservice.serve", "run one hop, configured by environment variables (default)"),
+    "lanes": ("mockservice.lanes.command", "run a folder of lane manifests on this machine"),
+    "probe": ("mockservice.probe.command", "tell whether the lanes behind a URL hold"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb that `argv` (default: the command line) names; without one, `serve`.
+
+    Returns:
+        The exit code: 0 done, 1 the answer is no or the work failed, 2 bad input.
+    """
+    verb, *arguments = (sys.argv[1:] if argv is None else argv) or ["serve"]
+    if verb in ("-h", "--help"):
+        verbs = "".join(f"  {name:8}{summary}\n" for name, (_, summary) in _VERBS.items())
+        sys.stdout.write(f"usage: mockservice [VERB] [-h] ...\n\n{verbs}")
+        return 0
+    if verb == "--version":
+        sys.stdout.write(f"mockservice {__version__}\n")
+        return 0
+    if verb not in _VERBS:
+        sys.stderr.write(f"mockservice: {verb!r}: must be one of {', '.join(_VERBS)}\n")
+        return 2
+    exit_code: int = import_module(_VERBS[verb][0]).main(arguments)
+    return exit_code

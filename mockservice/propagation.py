@@ -1,0 +1,144 @@
+"""Propagation: which headers of the inbound request go on to the upstream.
+
+Names are matched without case; names and values are bytes and go on as they came.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Headers = list[tuple[bytes, bytes]]
+"""Header fields in the order in which they came, repeated ones included."""
+
+B3_HEADERS: Final = frozenset(
+    (b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags")
+)
+W3C_TRACE_HEADERS: Final = frozenset((b"traceparent", b"tracestate"))
+
+CARRIED: Final = frozenset(
+    (
+        *W3C_TRACE_HEADERS,
+        b"baggage",
+        *B3_HEADERS,
+        # Envoy
+        b"x-request-id",
+        b"x-ot-span-context",
+        # Datadog
+        b"x-datadog-trace-id",
+        b"x-datadog-parent-id",
+        b"x-datadog-sampling-priority",
+        # Jaeger
+        b"uber-trace-id",
+        # Google
+        b"x-cloud-trace-context",
+        b"grpc-trace-bin",
+        # AWS
+        b"x-amzn-trace-id",
+        # SkyWalking
+        b"sw8",
+        b"sw8-correlation",
+        b"sw8-x",
+        # ASM
+        b"x-asm-prefer-tag",
+        b"my-trace-id",
+        b"my-request-id",
+        # Istio's samples
+        b"end-user",
+        # Lane tags in the wild
+        b"x-lane",
+        b"x-env",
+        b"x-version",
+        b"version",
+        b"env",
+    )
+)
+"""What every hop carries."""
+
+HOPS_HEADER: Final = b"x-mock-hops"
+"""The hops that a request has passed, by their ids, so that a chain in a circle is cut."""
+
+NEVER_CARRIED: Final = frozenset(
+    (
+        # Hop-by-hop (RFC 9110 section 7.6.1, and what RFC 2616 and RFC 7540 add).
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+        # About the inbound message itself.
+        b"host",
+        b"content-length",
+        b"expect",
+        # The hop's own words to its upstream.
+        b"accept",
+        b"accept-encoding",
+        HOPS_HEADER,
+    )
+)
+"""What no setting makes a hop carry."""
+
+
+class Propagation:
+    """Chooses the lane headers of a request: `CARRIED` and what `lane_headers` adds."""
+
+    def __init__(self, lane_headers: Iterable[str] = ()) -> None:
+        added = [name.encode() for name in lane_headers]
+        self._names = CARRIED.union(name for name in added if not name.endswith(b"*"))
+        self._prefixes = tuple(name[:-1] for name in added if name.endswith(b"*"))
+
+    def select(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """The lane headers among `headers`, as they came."""
+        names = self._names
+        prefixes = self._prefixes
+        if not prefixes:
+            return [header for header in headers if header[0].lower() in names]
+        return [
+            header
+            for header in headers
+            if (name := header[0].lower()) in names
+            or (name.startswith(prefixes) and name not in NEVER_CARRIED)
+        ]
+
+
+def values_by_name(headers: Headers) -> dict[str, list[str]]:
+    """The values as text by lower-case name; bytes that are no UTF-8 show in hexadecimal."""
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        text = value.decode("utf-8", "backslashreplace")
+        values.setdefault(name.decode("ascii").lower(), []).append(text)
+    return values
+
+
+def passed_hops(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
+    """The ids of the hops that a request has passed."""
+    return tuple(
+        hop for name, value in headers if name.lower() == HOPS_HEADER for hop in value.split(b",")
+    )
+
+
+# Where a trace id stands, the first that is there wins.
+_TRACE_ID: Final = {
+    # W3C Trace Context section 3.2.2
+    b"traceparent": re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"),
+    # openzipkin/b3-propagation, single and multiple headers
+    b"b3": re.compile(rb"([0-9a-f]{16,32})-[0-9a-f]{16}"),
+    b"x-b3-traceid": re.compile(rb"([0-9a-f]{16,32})"),
+}
+
+
+def trace_id_of(headers: Headers) -> str | None:
+    """The trace id in W3C `traceparent`, else in B3; None where there is none."""
+    values = {name.lower(): value for name, value in headers}
+    for name, pattern in _TRACE_ID.items():
+        if match := pattern.match(values.get(name, b"")):
+            return match[1].decode("ascii")
+    return None

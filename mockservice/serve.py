@@ -1,0 +1,115 @@
+"""`mockservice serve`: environment -> settings -> hop -> server, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from mockservice import logs
+from mockservice.address import find_pod_ip
+from mockservice.hop import Hop
+from mockservice.propagation import trace_id_of
+from mockservice.server import Server
+from mockservice.settings import SettingError, Settings
+from mockservice.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mockservice.tracing import Tracing
+
+_USAGE: Final = """\
+usage: mockservice serve
+
+Runs one hop until SIGTERM or SIGINT. Settings are environment variables:
+
+  app               name of this hop (required)
+  version           version of this hop (required)
+  upstream_url      http or https URL of the next hop (none: this is the last one)
+  port              port to listen at (8000)
+  host              address to listen at (all interfaces)
+  pod_ip            address to show in the chain (found by itself)
+  lane_headers      more headers to carry: names, or prefixes that end in '*', comma-separated
+  upstream_timeout  seconds for the upstream's answer (5)
+  upstream_proxy    http URL of a proxy for the upstream call, such as a local sidecar (none)
+
+Tracing: OTEL_EXPORTER_OTLP_ENDPOINT turns it on; the other OTEL_* variables apply.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve one hop, configured by the environment.
+
+    Returns:
+        The exit code: 0 after a drain, 2 for bad input.
+    """
+    if argv:
+        if argv[0] in ("-h", "--help"):
+            sys.stdout.write(_USAGE)
+            return 0
+        sys.stderr.write(f"mockservice serve: {argv[0]!r}: takes no arguments\n")
+        return 2
+    logs.set_up()
+    try:
+        uvloop.run(_serve(os.environ))
+    except SettingError as error:
+        sys.stderr.write(f"mockservice: {error}\n")
+        return 2
+    return 0
+
+
+async def _serve(env: Mapping[str, str]) -> None:
+    settings = Settings.from_env(env)
+    tracing = _tracing(settings, env)
+    upstream = None
+    if settings.upstream_url is not None:
+        upstream = Upstream(settings.upstream_url, settings.upstream_proxy)
+    ip = find_pod_ip(settings)
+    if tracing is None:
+        hop = Hop(settings, ip, upstream, trace_id_of)
+        server = Server(settings, hop)
+    else:
+        traced_upstream = None if upstream is None else tracing.upstream(upstream)
+        hop = Hop(settings, ip, traced_upstream, tracing.trace_id)
+        server = Server(settings, hop, tracing.hop(hop))
+    await server.start()
+    await _signal_to_stop()
+    await server.drain()
+    if upstream is not None:
+        upstream.close()
+    if tracing is not None:
+        await tracing.flush()
+
+
+def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:
+    """Tracing where an OTLP endpoint is configured; else nothing of it is even imported."""
+    exporter = env.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower()
+    endpoint = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or env.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    disabled = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if not endpoint or disabled or exporter == "none":
+        return None
+    from mockservice.tracing import Tracing
+
+    return Tracing(settings, env)
+
+
+async def _signal_to_stop() -> None:
+    """Wait for SIGTERM or SIGINT; from then on the next one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    await stop.wait()

@@ -1,0 +1,183 @@
+"""The settings of a hop: read from the environment once, at start, into one typed object."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+from urllib.parse import SplitResult, urlsplit
+
+from mockservice.propagation import NEVER_CARRIED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# RFC 9110 section 5.6.2.
+_HEADER_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_MAX_NAME_LENGTH: Final = 253
+_MAX_TIMEOUT: Final = 3600.0
+
+
+class SettingError(ValueError):
+    """A setting with a value that is not allowed; its text is one line for the user."""
+
+    def __init__(self, setting: str, value: str, allowed: str) -> None:
+        super().__init__(f"{setting}={value!r}: must be {allowed}")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamUrl:
+    """Where the upstream is, exactly as configured."""
+
+    text: str
+    """The whole URL."""
+    secure: bool
+    """True for https."""
+    host: str
+    port: int
+    authority: str
+    """Host and port as written in the URL: what the `Host` header says."""
+    target: str
+    """Path and query, as the request line has them (RFC 9112 section 3.2.1)."""
+
+    @property
+    def hop(self) -> str:
+        """What a failure calls this upstream: its name, or address and port where it has none."""
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return self.host
+        return self.authority
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one hop is and does. `Settings.from_env` says which values are allowed."""
+
+    app: str
+    version: str
+    upstream_url: UpstreamUrl | None = None
+    """None: this is the last hop."""
+    port: int = 8000
+    host: str | None = None
+    """None: all interfaces, IPv4 and IPv6."""
+    pod_ip: str | None = None
+    """None: to be found by `mockservice.address`."""
+    lane_headers: tuple[str, ...] = ()
+    """More headers to carry, lower case: names, and prefixes that end in `*`."""
+    upstream_timeout: float = 5.0
+    """Seconds from the upstream call to the end of its answer."""
+    upstream_proxy: UpstreamUrl | None = None
+    """The HTTP proxy that upstream calls go through. None: they go to the upstream itself."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read the settings from environment variables of the same, lower-case names.
+
+        An empty variable is an absent one.
+
+        Raises:
+            SettingError: a value is missing or not allowed.
+        """
+        upstream_url = _url(env, "upstream_url")
+        upstream_proxy = _url(env, "upstream_proxy")
+        if upstream_proxy and (upstream_proxy.secure or (upstream_url and upstream_url.secure)):
+            raise SettingError(
+                "upstream_proxy", env["upstream_proxy"], "an http URL, beside an http upstream_url"
+            )
+        return cls(
+            app=_name(env, "app", reserved="("),
+            version=_name(env, "version", reserved=", ip:"),
+            upstream_url=upstream_url,
+            port=_port(env),
+            host=env.get("host") or None,
+            pod_ip=_pod_ip(env),
+            lane_headers=_lane_headers(env),
+            upstream_timeout=_upstream_timeout(env),
+            upstream_proxy=upstream_proxy,
+        )
+
+
+def _name(env: Mapping[str, str], setting: str, reserved: str) -> str:
+    value = env.get(setting, "")
+    if not value.strip() or not value.isprintable() or len(value) > _MAX_NAME_LENGTH:
+        allowed = f"set, to 1 to {_MAX_NAME_LENGTH} printable characters"
+        raise SettingError(setting, value, allowed)
+    if reserved in value:
+        raise SettingError(setting, value, f"without {reserved!r}, which ends it in the chain")
+    return value
+
+
+def _port(env: Mapping[str, str]) -> int:
+    value = env.get("port") or "8000"
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= 65535):
+        raise SettingError("port", value, "a number from 1 to 65535")
+    return int(value)
+
+
+def _pod_ip(env: Mapping[str, str]) -> str | None:
+    value = env.get("pod_ip") or None
+    if value is not None:
+        try:
+            ip_address(value)
+        except ValueError:
+            raise SettingError("pod_ip", value, "an IPv4 or IPv6 address") from None
+    return value
+
+
+def _upstream_timeout(env: Mapping[str, str]) -> float:
+    value = env.get("upstream_timeout") or "5"
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1
+    if not 0 < seconds <= _MAX_TIMEOUT:
+        allowed = f"seconds, more than 0 and at most {_MAX_TIMEOUT:g}"
+        raise SettingError("upstream_timeout", value, allowed)
+    return seconds
+
+
+def _lane_headers(env: Mapping[str, str]) -> tuple[str, ...]:
+    names = [name.strip() for name in env.get("lane_headers", "").split(",")]
+    lane_headers = []
+    for name in filter(None, names):
+        token = name.removesuffix("*")
+        if not _HEADER_TOKEN.fullmatch(token) or "*" in token:
+            raise SettingError("lane_headers", name, "a header name, or the start of one and '*'")
+        if name.lower().encode() in NEVER_CARRIED:
+            raise SettingError("lane_headers", name, "no header that ends at each hop")
+        lane_headers.append(name.lower())
+    return tuple(lane_headers)
+
+
+def _url(env: Mapping[str, str], setting: str) -> UpstreamUrl | None:
+    value = env.get(setting)
+    if not value:
+        return None
+    allowed = "an http or https URL with a host, in ASCII, without user name and fragment"
+    # urlsplit drops some of these characters in silence.
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise SettingError(setting, value, allowed)
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        raise SettingError(setting, value, allowed) from None
+    if url.scheme not in ("http", "https") or not url.hostname or "#" in value or "@" in url.netloc:
+        raise SettingError(setting, value, allowed)
+    secure = url.scheme == "https"
+    if port == 0:
+        raise SettingError(setting, value, "a URL with a port from 1 to 65535")
+    return UpstreamUrl(
+        text=value,
+        secure=secure,
+        host=url.hostname,
+        port=port or (443 if secure else 80),
+        authority=url.netloc,
+        target=_target(url),
+    )
+
+
+def _target(url: SplitResult) -> str:
+    return (url.path or "/") + (f"?{url.query}" if url.query else "")

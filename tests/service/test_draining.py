@@ -1,0 +1,123 @@
+"""Stopping: readiness first, then what is in flight, then the rest, exit code 0."""
+
+import signal
+import socket
+import threading
+import time
+
+from tests.running import ok, peer, request, running, wait_until
+
+
+def test_an_idle_hop_stops_at_once() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with running() as hop:
+            assert hop.stop(number) == 0
+
+
+def test_readiness_goes_red_while_a_request_in_flight_finishes() -> None:
+    release = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        release.wait(20)
+        connection.sendall(ok(b"done"))
+
+    answers: list[str] = []
+    with peer(serve) as other, running(upstream_url=other.url, upstream_timeout="20") as hop:
+        client = threading.Thread(target=lambda: answers.append(request(hop.url).text))
+        client.start()
+        wait_until(lambda: bool(other.requests))
+        hop.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        draining = request(f"{hop.url}readyz")
+        assert (draining.text, draining.headers["Connection"]) == ("draining", "close")
+        assert request(f"{hop.url}healthz").status == 200
+        release.set()
+        client.join(20)
+        assert answers == [f"{hop.line}done"]
+        assert hop.process.wait(20) == 0
+
+
+def test_no_request_is_lost_when_a_hop_drains_under_load() -> None:
+    def serve(connection: socket.socket) -> None:
+        time.sleep(0.05)
+        connection.sendall(ok(b""))
+
+    failed: list[BaseException | str] = []
+    sent = threading.Event()
+
+    def send(url: str, line: str) -> None:
+        # Until the hop has said that it closes, as a pool of connections sees it.
+        connection = None
+        for count in range(10_000):
+            try:
+                connection = connection or _connect(url)
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            except ConnectionRefusedError:
+                return
+            answer = b""
+            while line not in answer.decode():
+                part = connection.recv(65536)
+                if not part:
+                    failed.append(f"closed after {answer!r}")
+                    return
+                answer += part
+            if b"\r\nConnection: close\r\n" in answer:
+                connection.close()
+                connection = None
+            if count == 10:
+                sent.set()
+
+    with peer(serve) as other, running(upstream_url=other.url) as hop:
+        clients = [threading.Thread(target=send, args=(hop.url, hop.line)) for _ in range(8)]
+        for client in clients:
+            client.start()
+        assert sent.wait(20)
+        assert hop.stop() == 0
+        for client in clients:
+            client.join(20)
+    assert not failed
+
+
+def _connect(url: str) -> socket.socket:
+    host = url.removeprefix("http://").partition(":")[0]
+    return socket.create_connection((host, 8000), 20)
+
+
+def test_idle_connections_are_closed() -> None:
+    with running() as hop, _connect(hop.url) as used, _connect(hop.url) as silent:
+        used.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert hop.line.encode() in used.recv(65536)
+        assert hop.stop() == 0
+        assert used.recv(65536) == b""
+        assert silent.recv(65536) == b""
+
+
+def test_what_does_not_finish_is_ended_after_the_grace_period() -> None:
+    def hang(connection: socket.socket) -> None:
+        connection.recv(1)
+
+    with (
+        peer(hang) as other,
+        running(upstream_url=other.url, upstream_timeout="600") as hop,
+        _connect(hop.url) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: bool(other.requests))
+        assert hop.stop(timeout=25) == 0
+        assert hop.errors() == ""
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    def hang(connection: socket.socket) -> None:
+        connection.recv(1)
+
+    with (
+        peer(hang) as other,
+        running(upstream_url=other.url, upstream_timeout="600") as hop,
+        _connect(hop.url) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: bool(other.requests))
+        hop.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        assert hop.stop(signal.SIGINT, timeout=4) == 128 + signal.SIGINT

@@ -1,0 +1,158 @@
+"""Settings: what each may be, and the one line that says so when it is not."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mockservice.settings import SettingError, Settings
+from tests.running import launch, running
+
+_ENV = {"app": "mocka", "version": "v1"}
+_URL = "an http or https URL with a host, in ASCII, without user name and fragment"
+_NAME = "set, to 1 to 253 printable characters"
+_PORT = "a number from 1 to 65535"
+_TIMEOUT = "seconds, more than 0 and at most 3600"
+_HEADER = "a header name, or the start of one and '*'"
+_ENDS = "no header that ends at each hop"
+
+
+def test_defaults() -> None:
+    settings = Settings.from_env(_ENV)
+    assert (settings.port, settings.upstream_timeout) == (8000, 5.0)
+    assert (settings.upstream_url, settings.host, settings.pod_ip) == (None, None, None)
+    assert settings.lane_headers == ()
+
+
+def test_an_empty_variable_is_an_absent_one() -> None:
+    empty = dict.fromkeys(("upstream_url", "port", "host", "pod_ip", "lane_headers"), "")
+    assert Settings.from_env({**_ENV, **empty, "upstream_timeout": ""}) == Settings.from_env(_ENV)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "authority", "target", "hop"),
+    [
+        ("http://mockb:8000/", "mockb", 8000, "mockb:8000", "/", "mockb"),
+        ("http://mockb", "mockb", 80, "mockb", "/", "mockb"),
+        ("https://mockb/a/../b?c=%20d", "mockb", 443, "mockb", "/a/../b?c=%20d", "mockb"),
+        ("http://[::1]:81?q", "::1", 81, "[::1]:81", "/?q", "[::1]:81"),
+        ("http://10.0.0.4:8000/", "10.0.0.4", 8000, "10.0.0.4:8000", "/", "10.0.0.4:8000"),
+    ],
+)
+def test_upstream_url(
+    url: str, host: str, port: int, authority: str, target: str, hop: str
+) -> None:
+    upstream = Settings.from_env({**_ENV, "upstream_url": url}).upstream_url
+    assert upstream is not None
+    assert (upstream.host, upstream.port, upstream.authority) == (host, port, authority)
+    assert (upstream.target, upstream.hop, upstream.text) == (target, hop, url)
+
+
+def test_lane_headers_are_names_and_prefixes() -> None:
+    settings = Settings.from_env({**_ENV, "lane_headers": "Cookie, x-team-* ,,authorization"})
+    assert settings.lane_headers == ("cookie", "x-team-*", "authorization")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "allowed"),
+    [
+        ("app", "", _NAME),
+        ("app", "  ", _NAME),
+        ("app", "mock\na", _NAME),
+        ("app", "a" * 254, _NAME),
+        ("app", "a(b", "without '(', which ends it in the chain"),
+        ("version", "", _NAME),
+        ("version", "v1\x1b[31m", _NAME),
+        ("version", "v1, ip: x", "without ', ip:', which ends it in the chain"),
+        ("port", "0", _PORT),
+        ("port", "65536", _PORT),
+        ("port", "-1", _PORT),
+        ("port", "eighty", _PORT),
+        ("port", "٨٠", _PORT),
+        ("port", "9" * 5000, _PORT),
+        ("pod_ip", "mocka", "an IPv4 or IPv6 address"),
+        ("upstream_timeout", "-1", _TIMEOUT),
+        ("upstream_timeout", "0", _TIMEOUT),
+        ("upstream_timeout", "nan", _TIMEOUT),
+        ("upstream_timeout", "inf", _TIMEOUT),
+        ("upstream_timeout", "soon", _TIMEOUT),
+        ("upstream_url", "mockb:8000", _URL),
+        ("upstream_url", "ftp://mockb/", _URL),
+        ("upstream_url", "http://", _URL),
+        ("upstream_url", "http://:8000/", _URL),
+        ("upstream_url", "http://mockb:port/", _URL),
+        ("upstream_url", "http://mockb:65536/", _URL),
+        ("upstream_url", "http://mockb/ b", _URL),
+        ("upstream_url", "http://mockb/\r\nx: y", _URL),
+        ("upstream_url", "http://mockb/é", _URL),
+        ("upstream_url", "http://user:secret@mockb/", _URL),
+        ("upstream_url", "http://mockb/#x", _URL),
+        ("upstream_url", "http://mockb:0/", "a URL with a port from 1 to 65535"),
+        ("upstream_proxy", "https://mesh/", "an http URL, beside an http upstream_url"),
+        ("lane_headers", "x lane", _HEADER),
+        ("lane_headers", "x-*-lane", _HEADER),
+        ("lane_headers", "*", _HEADER),
+        ("lane_headers", "x:lane", _HEADER),
+        ("lane_headers", "Connection", _ENDS),
+        ("lane_headers", "transfer-encoding", _ENDS),
+        ("lane_headers", "host", _ENDS),
+        ("lane_headers", "Content-Length", _ENDS),
+    ],
+)
+def test_a_bad_value_is_named_in_one_line(setting: str, value: str, allowed: str) -> None:
+    with pytest.raises(SettingError) as error:
+        Settings.from_env({**_ENV, setting: value})
+    assert str(error.value) == f"{setting}={value!r}: must be {allowed}"
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("env", "line"),
+    [
+        ({}, f"app='': must be {_NAME}"),
+        ({**_ENV, "port": "99999"}, f"port='99999': must be {_PORT}"),
+        ({**_ENV, "host": "203.0.113.1"}, "port='8000': must be free on 203.0.113.1"),
+        ({**_ENV, "host": "no such host"}, "host='no such host': must be an address or a name"),
+        (
+            {
+                **_ENV,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            },
+            "OTEL_EXPORTER_OTLP_PROTOCOL='grpc': must be http/protobuf",
+        ),
+        (
+            {**_ENV, "OTEL_EXPORTER_OTLP_ENDPOINT": "collector"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT='collector': must be an http or https URL with a host",
+        ),
+        (
+            {
+                **_ENV,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+                "OTEL_PROPAGATORS": "b4",
+            },
+            "OTEL_PROPAGATORS='b4': must be names out of tracecontext, baggage, b3, b3multi, none",
+        ),
+    ],
+)
+def test_a_bad_start_ends_with_one_line_and_exit_code_2(env: dict[str, str], line: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "mockservice", "serve"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(f"mockservice: {line}")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_taken_port_is_named() -> None:
+    with running() as hop:
+        second = launch("mocka", "v1", host=hop.address)
+        line = f"port='8000': must be free on {hop.address} (address already in use"
+        assert line in second.errors(timeout=20)
+        assert second.process.returncode == 2

@@ -1,0 +1,312 @@
+"""Tracing, seen by a real OTLP/HTTP receiver that decodes the protobuf."""
+
+import gzip
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from tests.running import (
+    Peer,
+    RunningHop,
+    answering,
+    new_address,
+    ok,
+    peer,
+    request,
+    running,
+    running_chain,
+    wait_until,
+)
+
+_TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+_PARENT_ID = "b7ad6b7169203331"
+_SERVER, _CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
+
+
+class Receiver:
+    """An OTLP/HTTP receiver."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[dict[str, object], Span]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers["Content-Encoding"] == "gzip":
+                    body = gzip.decompress(body)
+                assert self.path == "/v1/traces"
+                receiver._take(ExportTraceServiceRequest.FromString(body))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(ExportTraceServiceResponse().SerializeToString())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        address = new_address()
+        self.url = f"http://{address}:4318"
+        self.server = ThreadingHTTPServer((address, 4318), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def _take(self, message: ExportTraceServiceRequest) -> None:
+        for of_resource in message.resource_spans:
+            resource = attributes(of_resource.resource.attributes)
+            for of_scope in of_resource.scope_spans:
+                self.spans += [(resource, span) for span in of_scope.spans]
+
+    def wait_for(self, count: int) -> list[tuple[dict[str, object], Span]]:
+        """At least `count` spans, in the order of their start."""
+        wait_until(lambda: len(self.spans) >= count)
+        return sorted(self.spans, key=lambda pair: pair[1].start_time_unix_nano)
+
+
+def attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
+    return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def _value(value: AnyValue) -> object:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    return None if kind is None else getattr(value, kind)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()
+
+
+def _has_loaded_protobuf(hop: RunningHop) -> bool:
+    return "/google/_upb/" in Path(f"/proc/{hop.process.pid}/maps").read_text()
+
+
+def _traced(receiver: Receiver, **more: str) -> dict[str, str]:
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        **more,
+    }
+
+
+def test_three_hops_are_one_trace_of_five_spans(receiver: Receiver) -> None:
+    with running_chain(**_traced(receiver)) as hops:
+        headers = {
+            "traceparent": f"00-{_TRACE_ID}-{_PARENT_ID}-01",
+            "x-asm-prefer-tag": "v2",
+            "User-Agent": "test",
+        }
+        assert request(f"{hops[0].url}mock?q=1", headers).status == 200
+        spans = receiver.wait_for(5)
+        assert _has_loaded_protobuf(hops[0])
+    assert [(resource["service.name"], span.kind) for resource, span in spans] == [
+        ("mocka", _SERVER),
+        ("mocka", _CLIENT),
+        ("mockb", _SERVER),
+        ("mockb", _CLIENT),
+        ("mockc", _SERVER),
+    ]
+    assert {span.trace_id.hex() for _, span in spans} == {_TRACE_ID}
+    parents = [span.parent_span_id.hex() for _, span in spans]
+    assert parents == [_PARENT_ID, *(span.span_id.hex() for _, span in spans[:-1])]
+    assert {resource["service.version"] for resource, _ in spans} == {"v1"}
+
+    server, client = spans[0][1], spans[1][1]
+    assert (server.name, client.name) == ("GET", "GET")
+    assert attributes(server.attributes) == {
+        "http.request.method": "GET",
+        "url.scheme": "http",
+        "url.path": "/mock",
+        "url.query": "q=1",
+        "server.address": hops[0].address,
+        "server.port": 8000,
+        "client.address": "127.0.0.1",
+        "user_agent.original": "test",
+        "http.request.header.x-asm-prefer-tag": ["v2"],
+        "http.response.status_code": 200,
+    }
+    assert attributes(client.attributes) == {
+        "http.request.method": "GET",
+        "server.address": hops[1].address,
+        "server.port": 8000,
+        "url.full": hops[1].url,
+        "http.response.status_code": 200,
+    }
+
+
+def test_json_names_the_trace_that_the_hop_started(receiver: Receiver) -> None:
+    with running_chain(**_traced(receiver)) as hops:
+        document = json.loads(request(hops[0].url, {"Accept": "application/json"}).body)
+        spans = receiver.wait_for(5)
+    assert {hop["trace_id"] for hop in document["hops"]} == {spans[0][1].trace_id.hex()}
+
+
+def test_a_failure_is_an_error_on_both_spans(receiver: Receiver) -> None:
+    url = f"http://{new_address()}:8000/"
+    with running(upstream_url=url, **_traced(receiver)) as hop:
+        assert request(hop.url).status == 502
+        (_, server), (_, client) = receiver.wait_for(2)
+    assert server.status.code == client.status.code == Status.STATUS_CODE_ERROR
+    assert attributes(server.attributes)["error.type"] == "502"
+    assert attributes(client.attributes)["error.type"] == "unreachable"
+    assert client.status.message == "connection refused"
+
+
+def test_what_is_no_trace_context_is_carried_byte_for_byte(receiver: Receiver) -> None:
+    with (
+        peer(answering(ok(b"", more="Connection: close\r\n"))) as other,
+        running_chain(other.url, **_traced(receiver)) as hops,
+    ):
+        carried = {
+            "baggage": 'a = "b";x=%20 , c=d,,',
+            "b3": "463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312-1",
+            "x-request-id": "1",
+            "tracestate": "a=1,b=2",
+            "traceparent": f"00-{_TRACE_ID}-{_PARENT_ID}-01",
+        }
+        assert request(hops[0].url, carried).status == 200
+        spans = receiver.wait_for(6)
+    head = other.requests[0].decode()
+    for name in ("baggage", "b3", "x-request-id", "tracestate"):
+        assert f"\r\n{name}: {carried[name]}\r\n" in head
+    client = spans[-1][1].span_id.hex()
+    assert re.findall(r"\r\ntraceparent: (.*)\r\n", head) == [f"00-{_TRACE_ID}-{client}-01"]
+
+
+@pytest.mark.parametrize(
+    ("propagators", "sent", "received"),
+    [
+        ("b3", {"b3": f"{_TRACE_ID}-{_PARENT_ID}-1"}, r"\r\nb3: {trace}-{span}-1\r\n"),
+        (
+            "b3multi,baggage",
+            {"X-B3-TraceId": _TRACE_ID, "X-B3-SpanId": _PARENT_ID, "X-B3-Sampled": "1"},
+            r"\r\nx-b3-traceid: {trace}\r\nx-b3-spanid: {span}\r\nx-b3-sampled: 1\r\n",
+        ),
+        (
+            "tracecontext, b3",
+            {"traceparent": f"00-{_TRACE_ID}-{_PARENT_ID}-01"},
+            r"\r\ntraceparent: 00-{trace}-{span}-01\r\nb3: {trace}-{span}-1\r\n",
+        ),
+    ],
+)
+def test_the_configured_propagators_read_and_write(
+    receiver: Receiver, propagators: str, sent: dict[str, str], received: str
+) -> None:
+    env = _traced(receiver, OTEL_PROPAGATORS=propagators)
+    with peer(answering(ok(b""))) as other, running(upstream_url=other.url, **env) as hop:
+        assert request(hop.url, sent).status == 200
+        (_, server), (_, client) = receiver.wait_for(2)
+    assert server.trace_id.hex() == _TRACE_ID
+    assert server.parent_span_id.hex() == _PARENT_ID
+    expected = received.format(trace=_TRACE_ID, span=client.span_id.hex())
+    assert expected.replace(r"\r\n", "\r\n") in other.requests[0].decode()
+    for name in sent:
+        assert other.requests[0].lower().count(f"\r\n{name}:".lower().encode()) == 1
+
+
+def test_a_trace_that_is_not_sampled_stays_so(receiver: Receiver) -> None:
+    with (
+        peer(answering(ok(b""))) as other,
+        running(upstream_url=other.url, **_traced(receiver)) as hop,
+    ):
+        request(hop.url, {"traceparent": f"00-{_TRACE_ID}-{_PARENT_ID}-00"})
+        assert hop.stop() == 0
+    head = other.requests[0].decode()
+    assert re.search(rf"\r\ntraceparent: 00-{_TRACE_ID}-[0-9a-f]{{16}}-00\r\n", head)
+    assert receiver.spans == []
+
+
+def test_the_sampler_is_the_environments(receiver: Receiver) -> None:
+    with running(**_traced(receiver, OTEL_TRACES_SAMPLER="always_off")) as hop:
+        assert request(hop.url).status == 200
+        assert hop.stop() == 0
+    assert receiver.spans == []
+
+
+def test_the_environment_may_name_the_service(receiver: Receiver) -> None:
+    env = _traced(
+        receiver,
+        OTEL_SERVICE_NAME="renamed",
+        OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=demo",
+    )
+    with running(**env) as hop:
+        request(hop.url)
+        [(resource, _)] = receiver.wait_for(1)
+    assert resource["service.name"] == "renamed"
+    assert resource["service.version"] == "v1"
+    assert resource["deployment.environment.name"] == "demo"
+
+
+def test_spans_are_flushed_at_the_end(receiver: Receiver) -> None:
+    with running(**_traced(receiver, OTEL_BSP_SCHEDULE_DELAY="600000")) as hop:
+        for _ in range(10):
+            request(hop.url)
+        assert receiver.spans == []
+        assert hop.stop() == 0
+        assert hop.errors() == ""
+    assert len(receiver.spans) == 10
+
+
+def test_without_an_endpoint_trace_headers_pass_untouched_and_no_sdk_is_loaded() -> None:
+    headers = {"traceparent": "00-whatever", "tracestate": "A=B", "b3": "0"}
+    with peer(answering(ok(b""))) as other, running(upstream_url=other.url) as hop:
+        assert request(hop.url, headers).status == 200
+        assert not _has_loaded_protobuf(hop)
+    for name, value in headers.items():
+        assert f"\r\n{name}: {value}\r\n" in other.requests[0].decode()
+
+
+@pytest.mark.parametrize("off", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
+def test_tracing_can_be_switched_off(receiver: Receiver, off: dict[str, str]) -> None:
+    with running(**_traced(receiver, **off)) as hop:
+        assert request(hop.url).status == 200
+        assert hop.stop() == 0
+    assert receiver.spans == []
+
+
+def _hang(connection: socket.socket) -> None:
+    connection.recv(1)
+
+
+@contextmanager
+def _refuse() -> Iterator[Peer]:
+    address = new_address()
+    yield Peer(address, f"http://{address}:8000/")
+
+
+@pytest.mark.parametrize(
+    "collector",
+    [
+        _refuse,
+        lambda: peer(_hang),
+        lambda: peer(answering(b"garbage")),
+        lambda: peer(answering(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")),
+    ],
+    ids=["refuses", "hangs", "answers garbage", "is unavailable"],
+)
+def test_a_collector_that_fails_costs_no_request_and_stops_nothing(
+    collector: Callable[[], AbstractContextManager[Peer]],
+) -> None:
+    with collector() as server:
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+        with running(**env) as hop:
+            for _ in range(50):
+                assert request(hop.url).status == 200
+            assert hop.stop(timeout=15) == 0
+            assert "Traceback" not in hop.errors()
