@@ -106,7 +106,7 @@ def start(
 
 def launch(app: str, version: str, **env: str) -> RunningHop:
     """Start a hop's process."""
-    address = env.setdefault("host", new_address())
+    address = env.setdefault("host", new_address()) or "localhost"
     settings = {"app": app, "version": version, **env}
     process = subprocess.Popen(
         [sys.executable, "-m", "mockservice"],
@@ -115,7 +115,7 @@ def launch(app: str, version: str, **env: str) -> RunningHop:
         stderr=subprocess.PIPE,
     )
     line = f"-> {app}(version: {version}, ip: {address})"
-    return RunningHop(process, address, f"http://{address}:8000/", line)
+    return RunningHop(process, address, f"http://{address}:{env.get('port', 8000)}/", line)
 
 
 @contextmanager

@@ -256,3 +256,12 @@ def test_a_proxy_is_asked_in_absolute_form() -> None:
     assert proxy.requests[0].startswith(
         b"GET http://mockb:8000/a?b HTTP/1.1\r\nHost: mockb:8000\r\n"
     )
+
+
+def test_all_interfaces_are_listened_at_by_default() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    with running(host="", port=port) as hop:
+        assert hop.url.startswith("http://localhost:")
+        for address in ("127.0.0.1", "[::1]"):
+            assert request(f"http://{address}:{port}/").text.startswith("-> mocka(version: v1, ip:")

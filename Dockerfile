@@ -1,0 +1,47 @@
+# The service and nothing else. Any Debian with Python 3.11 or later can be the base; to pin it for
+# good, name it by digest: --build-arg BASE_IMAGE=python:3.13.14-slim-bookworm@sha256:...
+ARG BASE_IMAGE=python:3.13.14-slim-bookworm
+
+
+FROM ${BASE_IMAGE} AS build
+
+# Debug symbols are most of what the wheels weigh.
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils
+
+# The pip that installs lives in a venv of its own, so that the one that ships has none.
+RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/venv
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
+WORKDIR /src
+
+COPY requirements.txt requirements-build.txt ./
+RUN /opt/build/bin/pip install --require-hashes --requirement requirements-build.txt \
+ && /opt/build/bin/pip --python /opt/venv/bin/python install --only-binary :all: \
+        --require-hashes --requirement requirements.txt \
+ && find /opt/venv -name '*.so' -exec strip --strip-unneeded '{}' +
+
+COPY pyproject.toml README.md LICENSE ./
+COPY mockservice mockservice
+# Bytecode is made here, as the root file system is read-only later; it is trusted without a look at
+# the sources' times, which a copy may change.
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+ && /opt/build/bin/pip --python /opt/venv/bin/python install --no-deps dist/*.whl \
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
+
+
+FROM ${BASE_IMAGE}
+
+ARG BASE_IMAGE
+LABEL org.opencontainers.image.title="mockservice" \
+      org.opencontainers.image.description="The mock hop that people chain together to see traffic lanes work." \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}"
+
+COPY --from=build /opt/venv /opt/venv
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+
+USER 65532:65532
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s \
+    CMD ["/opt/venv/bin/python", "-m", "mockservice.healthcheck"]
+ENTRYPOINT ["/opt/venv/bin/python", "-m", "mockservice"]

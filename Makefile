@@ -1,0 +1,60 @@
+# The verbs of this repository; `make` alone lists them.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# What the verbs run in, made anew when a lock changes: the demos, and all of development.
+DEMO := .venv/.demo
+DEV := .venv/.dev
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types check bench image image-test lock clean
+
+help:  ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(DEV)  ## make .venv with all that the other verbs need
+
+$(DEMO): requirements-lanes.txt pyproject.toml
+$(DEV): requirements-dev.txt pyproject.toml
+$(DEMO) $(DEV):
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(DEMO)  ## run mocka -> mockb -> mockc on this machine and look at the chain
+	@$(BIN)/python -m mockservice.demo
+
+test: $(DEV)  ## run all tests
+	$(BIN)/pytest
+
+lint: $(DEV)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV)  ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(DEV)  ## check types
+	$(BIN)/mypy
+
+check: lint types test  ## all that CI checks
+
+bench: $(DEV)  ## measure the chain beside Go and aiohttp, write bench/RESULTS.md
+	$(BIN)/python -m bench
+
+image:  ## build the container image
+	docker build --tag mockservice:local $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .
+
+image-test: $(DEV)  ## build the image and run it and compose.yaml for real (takes a Docker engine)
+	$(BIN)/pytest tests/image -m image
+
+lock: $(DEV)  ## lock the dependencies anew
+	$(LOCK) -o requirements.txt
+	$(LOCK) --extra lanes -o requirements-lanes.txt
+	$(LOCK) --all-extras -o requirements-dev.txt
+
+clean:  ## remove what the verbs made
+	rm -rf .venv bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache
