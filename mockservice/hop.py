@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mockservice import chain
 from mockservice.chain import JSON_TYPE, TEXT_TYPE, Chain, Failure
@@ -17,13 +16,16 @@ if TYPE_CHECKING:
 
     from mockservice import upstream
     from mockservice.settings import Settings
+    from mockservice.upstream import Outcome
+
+    # What follows the own hop in the chain.
+    Rest = upstream.Answer | Failure | None
 
 MAX_HOPS: Final = 32
 """Hops that a chain may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a hop is asked, whatever server took it."""
 
     method: str
@@ -39,8 +41,7 @@ class Request:
     client_ip: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a hop answers."""
 
     status: int
@@ -48,18 +49,22 @@ class Answer:
     body: bytes
 
 
+# From here to the upstream and back there are calls and callbacks, no coroutines: a task for each
+# request would cost a third of its time.
+
+
 class Answers(Protocol):
     """What answers requests: a hop, or one with something around it."""
 
-    async def answer(self, request: Request) -> Answer:
-        """Answer `request`. Never raises for what a client or an upstream does."""
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+        """Call `reply` once, now or later. Never raises for what a client or an upstream does."""
 
 
 class Calls(Protocol):
     """What calls the upstream: see `mockservice.upstream.Upstream.get`."""
 
-    async def get(self, headers: Headers, timeout: float) -> upstream.Answer:
-        """GET the upstream with `headers` within `timeout` seconds, or raise UpstreamError."""
+    def get(self, headers: Headers, timeout: float, done: Callable[[Outcome], None]) -> None:
+        """GET the upstream with `headers` within `timeout` seconds, then call `done` once."""
 
 
 class Hop:
@@ -81,30 +86,18 @@ class Hop:
         self._text = str(chain.Hop(settings.app, settings.version, ip)).encode()
         self._id = secrets.token_hex(4).encode()
 
-    async def answer(self, request: Request) -> Answer:
-        """The chain from this hop on."""
-        start = perf_counter()
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+        """Reply with the chain from this hop on."""
         if self._id in request.passed:
-            return self.refuse(508, "loop", "already in this chain", request.wants_json)
-        if len(request.passed) >= MAX_HOPS:
-            return self.refuse(508, "loop", f"more than {MAX_HOPS} hops", request.wants_json)
-        status, rest = 200, None
-        if self._upstream is not None:
-            status, rest = await self._call(self._upstream, request)
-        if not request.wants_json:
-            return Answer(status, TEXT_TYPE, self._text + _text(rest))
-        hop = chain.Hop(
-            self._app,
-            self._version,
-            self._ip,
-            status,
-            round((perf_counter() - start) * 1000, 3),
-            _combined(request.lane_headers),
-            self._trace_id(request.lane_headers),
-        )
-        following = _chain(rest)
-        whole = Chain((hop, *following.hops), following.error, following.upstream_body)
-        return Answer(status, JSON_TYPE, whole.to_json())
+            reply(self.refuse(508, "loop", "already in this chain", request.wants_json))
+        elif len(request.passed) >= MAX_HOPS:
+            reply(self.refuse(508, "loop", f"more than {MAX_HOPS} hops", request.wants_json))
+        else:
+            render = self._json(request) if request.wants_json else self._plain
+            if self._upstream is None:
+                reply(render(200, None))
+            else:
+                self._call(self._upstream, request, lambda *end: reply(render(*end)))
 
     def refuse(self, status: int, kind: str, reason: str, wants_json: bool) -> Answer:
         """The answer of this hop to a request that it turns down."""
@@ -113,10 +106,34 @@ class Hop:
             return Answer(status, JSON_TYPE, chain.to_json())
         return Answer(status, TEXT_TYPE, str(chain).encode())
 
-    async def _call(
-        self, upstream: Calls, request: Request
-    ) -> tuple[int, upstream.Answer | Failure]:
-        """The status to answer with, and what the upstream answered or why it did not."""
+    def _plain(self, status: int, rest: Rest) -> Answer:
+        if rest is None:
+            return Answer(status, TEXT_TYPE, self._text)
+        text = str(rest).encode() if isinstance(rest, Failure) else rest.body
+        return Answer(status, TEXT_TYPE, self._text + text)
+
+    def _json(self, request: Request) -> Callable[[int, Rest], Answer]:
+        start = perf_counter()
+        trace_id = self._trace_id(request.lane_headers)
+
+        def render(status: int, rest: Rest) -> Answer:
+            hop = chain.Hop(
+                self._app,
+                self._version,
+                self._ip,
+                status,
+                round((perf_counter() - start) * 1000, 3),
+                _combined(request.lane_headers),
+                trace_id,
+            )
+            following = _chain(rest)
+            whole = Chain((hop, *following.hops), following.error, following.upstream_body)
+            return Answer(status, JSON_TYPE, whole.to_json())
+
+        return render
+
+    def _call(self, upstream: Calls, request: Request, done: Callable[[int, Rest], None]) -> None:
+        """Call `done` with the status to answer with and what the upstream's call came to."""
         passed = (*request.passed, self._id)
         headers = [
             (b"Accept", b"application/json" if request.wants_json else b"text/plain"),
@@ -126,23 +143,19 @@ class Hop:
         # The further down the chain, the sooner a hop gives up, so that of all the hops that
         # wait for one that hangs the last answers first, and names it.
         timeout = self._timeout * (1 - (len(passed) - 1) / (MAX_HOPS + 1))
-        try:
-            answer = await upstream.get(headers, timeout)
-        except UpstreamError as error:
-            return error.status, error.failure
-        # 304 has no body (RFC 9110 section 15.4.5), and a chain is one.
-        passed_on = answer.status >= 300 and answer.status != 304
-        return answer.status if passed_on else 200, answer
+
+        def end(outcome: Outcome) -> None:
+            if isinstance(outcome, UpstreamError):
+                done(outcome.status, outcome.failure)
+            else:
+                # 304 has no body (RFC 9110 section 15.4.5), and a chain is one.
+                passed_on = outcome.status >= 300 and outcome.status != 304
+                done(outcome.status if passed_on else 200, outcome)
+
+        upstream.get(headers, timeout, end)
 
 
-def _text(rest: upstream.Answer | Failure | None) -> bytes:
-    """What follows the own hop in the text form."""
-    if rest is None:
-        return b""
-    return str(rest).encode() if isinstance(rest, Failure) else rest.body
-
-
-def _chain(rest: upstream.Answer | Failure | None) -> Chain:
+def _chain(rest: Rest) -> Chain:
     """What follows the own hop in the JSON form."""
     if rest is None:
         return Chain()

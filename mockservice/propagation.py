@@ -95,18 +95,15 @@ class Propagation:
         self._names = CARRIED.union(name for name in added if not name.endswith(b"*"))
         self._prefixes = tuple(name[:-1] for name in added if name.endswith(b"*"))
 
+    def carries(self, name: bytes) -> bool:
+        """Whether the header of this lower-case name goes on to the upstream."""
+        if name in self._names:
+            return True
+        return name.startswith(self._prefixes) and name not in NEVER_CARRIED
+
     def select(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         """The lane headers among `headers`, as they came."""
-        names = self._names
-        prefixes = self._prefixes
-        if not prefixes:
-            return [header for header in headers if header[0].lower() in names]
-        return [
-            header
-            for header in headers
-            if (name := header[0].lower()) in names
-            or (name.startswith(prefixes) and name not in NEVER_CARRIED)
-        ]
+        return [header for header in headers if self.carries(header[0].lower())]
 
 
 def values_by_name(headers: Headers) -> dict[str, list[str]]:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
+from email.utils import formatdate
+from http import HTTPStatus
+from time import time
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from mockservice.chain import TEXT_TYPE
+from mockservice.connection import Connection, Meanings
 from mockservice.hop import Answer, Request
 from mockservice.logs import logger
 from mockservice.propagation import Propagation, passed_hops
 from mockservice.settings import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mockservice.hop import Answers, Hop
     from mockservice.settings import Settings
 
@@ -35,21 +41,29 @@ _BACKLOG: Final = 1024
 _QUIET: Final = 0.2
 _LISTEN_ON: Final = GRACE_PERIOD / 2
 _POLL: Final = 0.02
+_SERVER: Final = "mockservice"
 
 
 class Server:
     """Serves one hop on `settings.host` and `settings.port`."""
 
     def __init__(self, settings: Settings, hop: Hop, traced: Answers | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.propagation = Propagation(settings.lane_headers)
+        self.meanings = Meanings(self)
+        self.connections: set[Connection] = set()
+        """Those that aiohttp has not taken over."""
+        self.is_draining = False
         self._settings = settings
         self._hop = hop
         self._answers: Answers = traced or hop
-        self._propagation = Propagation(settings.lane_headers)
-        self._state = "starting"
+        self._reserved = _reserved("starting", 503)
         self._in_flight = 0
         self._last_request = 0.0
-        self._loop = asyncio.get_running_loop()
+        self._heads: dict[tuple[int, str, bool], bytes] = {}
+        self._date = (0, b"")
         self._listeners: list[asyncio.Server] = []
+        self._sweep: asyncio.TimerHandle | None = None
         self._http = web.Server(
             self._handle,
             access_log=None,
@@ -68,67 +82,108 @@ class Server:
             SettingError: `host` and `port` cannot be listened at.
         """
         for listening in _listen(self._settings.host, self._settings.port):
-            listener = await self._loop.create_server(self._http, sock=listening, backlog=_BACKLOG)
+            listener = await self.loop.create_server(
+                lambda: Connection(self), sock=listening, backlog=_BACKLOG
+            )
             self._listeners.append(listener)
-        self._state = "ready"
+        self._close_idle(_KEEPALIVE_TIMEOUT)
+        self._reserved = _reserved("ready", 200)
 
     async def drain(self) -> None:
         """Be no longer ready, finish what is in flight within `GRACE_PERIOD`, close the rest."""
-        self._state = "draining"
-        end = self._loop.time() + GRACE_PERIOD
-        while self._is_busy() and self._loop.time() < end - _LISTEN_ON:
+        self.is_draining = True
+        self._reserved = _reserved("draining", 503)
+        end = self.loop.time() + GRACE_PERIOD
+        while self._is_busy() and self.loop.time() < end - _LISTEN_ON:
             await asyncio.sleep(_POLL)
         for listener in self._listeners:
             listener.close()
         # Connections that are kept alive are served meanwhile, and closed with their next answer.
-        while self._in_flight and self._loop.time() < end:
+        while self._in_flight and self.loop.time() < end:
             await asyncio.sleep(_POLL)
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for connection in list(self.connections):
+            connection.close()
         await self._http.shutdown(_POLL)
+
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+        """Reply to a request that has no body, or whose body is done with."""
+        if (reserved := self._reserved.get(request.target.partition("?")[0])) is not None:
+            reply(reserved)
+            return
+        self._in_flight += 1
+        self._last_request = self.loop.time()
+
+        def end(answer: Answer) -> None:
+            self._in_flight -= 1
+            reply(answer)
+
+        self._answers.answer(request, end)
+
+    def head(self, answer: Answer, closes: bool) -> bytes:
+        """Status line and headers of `answer`, up to the empty line."""
+        key = (answer.status, answer.content_type, closes)
+        head = self._heads.get(key)
+        if head is None:
+            connection = "Connection: close\r\n" if closes else ""
+            head = self._heads[key] = (
+                f"HTTP/1.1 {answer.status} {_reason(answer.status)}\r\nServer: {_SERVER}\r\n"
+                f"Content-Type: {answer.content_type}\r\n{connection}"
+            ).encode("ascii")
+        now = int(time())
+        if now != self._date[0]:
+            self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
+        return b"%bDate: %b\r\nContent-Length: %d\r\n\r\n" % (
+            head,
+            self._date[1],
+            len(answer.body),
+        )
+
+    def new_aiohttp_connection(self) -> asyncio.Protocol:
+        """What a connection goes on with that the fast path gives up."""
+        return self._http()
 
     def _is_busy(self) -> bool:
         if self._in_flight:
             return True
-        return bool(self._http.connections) and self._loop.time() < self._last_request + _QUIET
+        connected = bool(self.connections or self._http.connections)
+        return connected and self.loop.time() < self._last_request + _QUIET
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._in_flight += 1
-        self._last_request = self._loop.time()
-        try:
-            answer = self._reserved(request.path)
-            if answer is None:
-                answer = await self._chain(request)
-            headers = CIMultiDict({"Content-Type": answer.content_type, "Server": "mockservice"})
-            response = web.Response(status=answer.status, headers=headers, body=answer.body)
-            if self._state == "draining" or answer.status in (408, 413):
-                response.force_close()
-            return response
-        finally:
-            self._in_flight -= 1
+    def _close_idle(self, timeout: float) -> None:
+        """Close the connections that have been idle for `timeout` seconds, from now on."""
+        oldest = self.loop.time() - timeout
+        for connection in list(self.connections):
+            if connection.idle and connection.last_used < oldest:
+                connection.close()
+        self._sweep = self.loop.call_later(timeout / 10, self._close_idle, timeout)
 
-    def _reserved(self, path: str) -> Answer | None:
-        if path == "/healthz":
-            return Answer(200, TEXT_TYPE, b"alive")
-        if path == "/readyz":
-            status = 200 if self._state == "ready" else 503
-            return Answer(status, TEXT_TYPE, self._state.encode())
-        if path == "/metrics":
-            return Answer(404, TEXT_TYPE, b"no metrics yet")
-        return None
+    async def _handle(self, inbound: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request that came by way of aiohttp."""
+        answer = await self._chain(inbound)
+        headers = CIMultiDict({"Content-Type": answer.content_type, "Server": _SERVER})
+        response = web.Response(status=answer.status, headers=headers, body=answer.body)
+        if self.is_draining or answer.status in (408, 413):
+            response.force_close()
+        return response
 
     async def _chain(self, inbound: web.BaseRequest) -> Answer:
         headers = list(inbound.raw_headers)
         request = Request(
             method=inbound.method,
-            target=inbound.raw_path,
+            # Without the scheme and authority of the absolute form (RFC 9112 section 3.2.2).
+            target=inbound.rel_url.raw_path_qs,
             headers=headers,
-            lane_headers=self._propagation.select(headers),
+            lane_headers=self.propagation.select(headers),
             passed=passed_hops(headers),
             wants_json="application/json" in inbound.headers.get("Accept", "").lower(),
             client_ip=inbound.remote,
         )
         if inbound.body_exists and (refusal := await self._drop_body(inbound, request)):
             return refusal
-        return await self._answers.answer(request)
+        answer: asyncio.Future[Answer] = self.loop.create_future()
+        self.answer(request, answer.set_result)
+        return await answer
 
     async def _drop_body(self, inbound: web.BaseRequest, request: Request) -> Answer | None:
         """Read the body and drop it; the answer to give instead if it cannot all be read."""
@@ -151,6 +206,23 @@ class Server:
             reason = f"a request body of more than {MAX_REQUEST_BODY} bytes"
             return self._hop.refuse(413, "rejected", reason, request.wants_json)
         return None
+
+
+def _reserved(state: str, status: int) -> dict[str, Answer]:
+    """The answers of the reserved paths."""
+    return {
+        "/healthz": Answer(200, TEXT_TYPE, b"alive"),
+        "/readyz": Answer(status, TEXT_TYPE, state.encode()),
+        "/metrics": Answer(404, TEXT_TYPE, b"no metrics yet"),
+    }
+
+
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        # The upstream's own; a phrase may be empty (RFC 9112 section 4).
+        return ""
 
 
 def _listen(host: str | None, port: int) -> list[socket.socket]:

@@ -24,18 +24,17 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from mockservice import __version__
 from mockservice.propagation import B3_HEADERS, W3C_TRACE_HEADERS, Headers, values_by_name
 from mockservice.settings import SettingError
-from mockservice.upstream import Answer as UpstreamAnswer
 from mockservice.upstream import UpstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.util.types import AttributeValue
 
     from mockservice.hop import Answer, Answers, Request
     from mockservice.settings import Settings
-    from mockservice.upstream import Upstream
+    from mockservice.upstream import Outcome, Upstream
 
 # What each name in OTEL_PROPAGATORS reads and writes, and the headers that it writes anew.
 # Baggage is only carried, never changed, so that it goes on byte for byte like any lane header.
@@ -105,8 +104,8 @@ class TracedHop:
         self._tracer = tracer
         self._propagator = propagator
 
-    async def answer(self, request: Request) -> Answer:
-        """The hop's answer; the span is current meanwhile."""
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+        """The hop's answer; the span is current while the hop calls its upstream."""
         context = self._propagator.extract(
             values_by_name(request.lane_headers), otel_context.Context()
         )
@@ -116,17 +115,20 @@ class TracedHop:
             trace.SpanKind.SERVER,
             _server_attributes(request),
         )
-        token = otel_context.attach(trace.set_span_in_context(span, context))
-        try:
-            answer = await self._hop.answer(request)
+
+        def end(answer: Answer) -> None:
             span.set_attribute("http.response.status_code", answer.status)
             if answer.status >= 500:
                 span.set_attribute("error.type", str(answer.status))
                 span.set_status(trace.StatusCode.ERROR)
-            return answer
+            span.end()
+            reply(answer)
+
+        token = otel_context.attach(trace.set_span_in_context(span, context))
+        try:
+            self._hop.answer(request, end)
         finally:
             otel_context.detach(token)
-            span.end()
 
 
 class TracedUpstream:
@@ -150,7 +152,7 @@ class TracedUpstream:
             "url.full": upstream.url.text,
         }
 
-    async def get(self, headers: Headers, timeout: float) -> UpstreamAnswer:
+    def get(self, headers: Headers, timeout: float, done: Callable[[Outcome], None]) -> None:
         """The upstream's answer to `headers` with the trace context of the client span."""
         span = self._tracer.start_span(
             _CLIENT_SPAN, kind=trace.SpanKind.CLIENT, attributes=self._attributes
@@ -159,19 +161,20 @@ class TracedUpstream:
         self._propagator.inject(written, trace.set_span_in_context(span))
         headers = [header for header in headers if header[0].lower() not in self._rewritten]
         headers += [(name.encode(), value.encode()) for name, value in written.items()]
-        try:
-            answer = await self._upstream.get(headers, timeout)
-            span.set_attribute("http.response.status_code", answer.status)
-            if answer.status >= 400:
-                span.set_attribute("error.type", str(answer.status))
-                span.set_status(trace.StatusCode.ERROR)
-            return answer
-        except UpstreamError as error:
-            span.set_attribute("error.type", error.failure.kind)
-            span.set_status(trace.StatusCode.ERROR, error.failure.reason)
-            raise
-        finally:
+
+        def end(outcome: Outcome) -> None:
+            if isinstance(outcome, UpstreamError):
+                span.set_attribute("error.type", outcome.failure.kind)
+                span.set_status(trace.StatusCode.ERROR, outcome.failure.reason)
+            else:
+                span.set_attribute("http.response.status_code", outcome.status)
+                if outcome.status >= 400:
+                    span.set_attribute("error.type", str(outcome.status))
+                    span.set_status(trace.StatusCode.ERROR)
             span.end()
+            done(outcome)
+
+        self._upstream.get(headers, timeout, end)
 
 
 def _check_exporter(env: Mapping[str, str]) -> None:

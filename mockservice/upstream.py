@@ -11,14 +11,14 @@ import socket
 import ssl
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import httptools
 
 from mockservice.chain import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mockservice.settings import UpstreamUrl
 
@@ -35,8 +35,7 @@ _MAX_AGE: Final = 60.0
 _MAX_IDLE: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the upstream answered: status, the value of `Content-Type`, and the whole body."""
 
     status: int
@@ -44,26 +43,26 @@ class Answer:
     body: bytes
 
 
-class UpstreamError(Exception):
-    """The upstream call failed: `status` is what to answer, `failure` what to add to the chain."""
+@dataclass(frozen=True, slots=True)
+class UpstreamError:
+    """The upstream call failed: the status to answer with, and what to add to the chain."""
 
-    def __init__(self, status: int, failure: Failure) -> None:
-        super().__init__(str(failure))
-        self.status = status
-        self.failure = failure
+    status: int
+    failure: Failure
+
+
+Outcome = Answer | UpstreamError
+"""What a call comes to."""
 
 
 class Upstream:
     """Calls one upstream. For use in one event loop, the one that runs when it is made."""
 
-    def __init__(
-        self, url: UpstreamUrl, proxy: UpstreamUrl | None = None, timeout: float = 5.0
-    ) -> None:
+    def __init__(self, url: UpstreamUrl, proxy: UpstreamUrl | None = None) -> None:
         self.url = url
-        self.timeout = timeout
+        self.loop = asyncio.get_running_loop()
         self._peer = proxy or url
         self._tls = ssl.create_default_context() if url.secure else None
-        self._loop = asyncio.get_running_loop()
         self._idle: deque[_Connection] = deque()
         # A proxy is asked in absolute form (RFC 9112 section 3.2.2).
         target = f"http://{url.authority}{url.target}" if proxy else url.target
@@ -71,63 +70,31 @@ class Upstream:
             f"GET {target} HTTP/1.1\r\nHost: {url.authority}\r\nAccept-Encoding: identity\r\n"
         ).encode("ascii")
 
-    async def get(
-        self, headers: Iterable[tuple[bytes, bytes]], timeout: float | None = None
-    ) -> Answer:
+    def get(
+        self,
+        headers: Iterable[tuple[bytes, bytes]],
+        timeout: float,
+        done: Callable[[Outcome], None],
+    ) -> None:
         """GET the URL with `headers`, bytes for bytes; not a redirect is followed.
 
         Args:
             headers: field names and values, which must be valid ones.
-            timeout: seconds that all of it may take, by default those of this upstream.
-
-        Raises:
-            UpstreamError: there is no answer: 504 when it took too long, else 502.
+            timeout: seconds that all of it may take.
+            done: called once, with the answer, or with the error: 504 when it took too long,
+                else 502.
         """
         fields = b"".join([b"%b: %b\r\n" % field for field in headers])
-        request = b"%b%b\r\n" % (self._head, fields)
-        timeout = self.timeout if timeout is None else timeout
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._exchange(request)
-        except TimeoutError:
-            raise self._error("timeout", f"no answer within {timeout:.3g} s", 504) from None
-        except _InvalidAnswerError as error:
-            raise self._error("invalid", str(error)) from error
-        except (OSError, UnicodeError) as error:
-            raise self._error("unreachable", _reason(error)) from error
+        _Call(self, b"%b%b\r\n" % (self._head, fields), timeout, done).start()
 
     def close(self) -> None:
         """Close the connections that no call is using."""
         while self._idle:
             self._idle.pop().close()
 
-    def _error(self, kind: str, reason: str, status: int = 502) -> UpstreamError:
-        return UpstreamError(status, Failure(self.url.hop, kind, reason))
-
-    async def _exchange(self, request: bytes) -> Answer:
-        while (connection := self._take_idle()) is not None:
-            try:
-                return await self._send(connection, request)
-            except _StaleConnectionError:
-                # The upstream closed it before it saw this request, which may be sent again
-                # (RFC 9112 section 9.3.1).
-                continue
-        return await self._send(await self._connect(), request)
-
-    async def _send(self, connection: _Connection, request: bytes) -> Answer:
-        try:
-            answer = await connection.send(request)
-        except BaseException:
-            connection.close()
-            raise
-        if connection.reusable and len(self._idle) < _MAX_IDLE:
-            self._idle.append(connection)
-        else:
-            connection.close()
-        return answer
-
-    def _take_idle(self) -> _Connection | None:
-        oldest = self._loop.time() - _MAX_AGE
+    def take_idle(self) -> _Connection | None:
+        """A kept-alive connection, for one call."""
+        oldest = self.loop.time() - _MAX_AGE
         while self._idle:
             connection = self._idle.pop()
             if connection.reusable and connection.born > oldest:
@@ -135,13 +102,26 @@ class Upstream:
             connection.close()
         return None
 
-    async def _connect(self) -> _Connection:
+    def give_back(self, connection: _Connection) -> None:
+        """Keep `connection` for a later call, if it can be."""
+        if connection.reusable and len(self._idle) < _MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    async def connect(self) -> _Connection:
+        """A new connection.
+
+        Raises:
+            OSError: there is none to be had.
+            UnicodeError: the host's name cannot be asked for.
+        """
         peer = self._peer
-        addresses = await self._loop.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
+        addresses = await self.loop.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
         for attempt, (_, _, _, _, address) in enumerate(addresses, 1):
             try:
-                _, connection = await self._loop.create_connection(
-                    lambda: _Connection(self._loop),
+                _, connection = await self.loop.create_connection(
+                    lambda: _Connection(self.loop),
                     str(address[0]),
                     peer.port,
                     ssl=self._tls,
@@ -163,22 +143,85 @@ class _StaleConnectionError(ConnectionError):
     """A kept-alive connection ended before the first byte of the answer."""
 
 
+class _Call:
+    """One call: a kept-alive connection or a new one, and a limit to the time that it takes."""
+
+    __slots__ = ("_connecting", "_connection", "_done", "_request", "_timer", "_upstream")
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        request: bytes,
+        timeout: float,
+        done: Callable[[Outcome], None],
+    ) -> None:
+        self._upstream = upstream
+        self._request = request
+        self._done = done
+        self._connection: _Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._timer = upstream.loop.call_later(timeout, self._too_late, timeout)
+
+    def start(self) -> None:
+        """Send the request over a kept-alive connection, else over a new one."""
+        self._connection = self._upstream.take_idle()
+        if self._connection is None:
+            self._connecting = self._upstream.loop.create_task(self._connect())
+        else:
+            self._connection.send(self._request, self._end)
+
+    async def _connect(self) -> None:
+        try:
+            self._connection = await self._upstream.connect()
+        except (OSError, UnicodeError) as error:
+            self._fail("unreachable", _reason(error))
+        else:
+            self._connection.send(self._request, self._end)
+
+    def _end(self, result: Answer | Exception) -> None:
+        connection = cast("_Connection", self._connection)
+        if isinstance(result, Answer):
+            self._upstream.give_back(connection)
+            self._timer.cancel()
+            self._done(result)
+            return
+        connection.close()
+        if isinstance(result, _StaleConnectionError):
+            # The upstream closed it before it saw this request, which may be sent again
+            # (RFC 9112 section 9.3.1).
+            self.start()
+        elif isinstance(result, _InvalidAnswerError):
+            self._fail("invalid", str(result))
+        else:
+            self._fail("unreachable", _reason(result))
+
+    def _too_late(self, timeout: float) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        elif self._connecting is not None:
+            self._connecting.cancel()
+        self._fail("timeout", f"no answer within {timeout:.3g} s", 504)
+
+    def _fail(self, kind: str, reason: str, status: int = 502) -> None:
+        self._timer.cancel()
+        self._done(UpstreamError(status, Failure(self._upstream.url.hop, kind, reason)))
+
+
 class _Connection(asyncio.Protocol):
     """One connection, which carries one request at a time."""
 
     __slots__ = (
-        "_answered",
+        "_answer",
         "_body",
         "_body_size",
         "_content_type",
+        "_end",
         "_framed",
         "_in_head",
-        "_loop",
         "_parser",
         "_received",
         "_transport",
         "_used",
-        "_waiter",
         "born",
         "reusable",
     )
@@ -186,70 +229,68 @@ class _Connection(asyncio.Protocol):
     _transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
         self.born = loop.time()
         self.reusable = True
         self._used = False
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._end: Callable[[Answer | Exception], None] | None = None
+        self._answer: Answer | None = None
         self._parser = httptools.HttpResponseParser(self)
 
-    async def send(self, request: bytes) -> Answer:
-        """Send `request` and wait for the whole answer.
+    def send(self, request: bytes, end: Callable[[Answer | Exception], None]) -> None:
+        """Send `request`, and call `end` once with the whole answer.
 
-        Raises:
-            _StaleConnectionError: this connection had been used, and ended without a byte.
-            _InvalidAnswerError: the answer is no HTTP, or too large.
-            OSError: the connection failed.
+        Or with _StaleConnectionError, if this connection had been used and ends without a byte;
+        with _InvalidAnswerError, if the answer is no HTTP or too large; with OSError, if the
+        connection fails. Not at all, if this connection is closed before.
         """
         self._received = 0
-        self._answered = False
+        self._answer = None
         self._start_message()
-        self._waiter = self._loop.create_future()
+        self._end = end
         self._transport.write(request)
-        try:
-            return await self._waiter
-        finally:
-            self._waiter = None
-            self._used = True
 
     def close(self) -> None:
+        """Close the connection now."""
         self.reusable = False
+        self._end = None
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._waiter is None or self._answered:
+        if self._end is None:
             self.close()
             return
         self._received += len(data)
+        problem = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._fail(_InvalidAnswerError("a protocol switch that nobody asked for"))
+            problem = "a protocol switch that nobody asked for"
         except httptools.HttpParserError as error:
             # The parser wraps what a callback raised.
             cause = error.__context__
-            self._fail(
-                cause if isinstance(cause, _InvalidAnswerError) else _InvalidAnswerError("not HTTP")
-            )
-        else:
-            limit = MAX_HEAD if self._in_head else _MAX_RECEIVED
-            if self._received > limit and not self._answered:
-                self._fail(_InvalidAnswerError(f"headers of more than {MAX_HEAD} bytes"))
+            problem = str(cause) if isinstance(cause, _InvalidAnswerError) else "not HTTP"
+        if problem is None and self._received > (MAX_HEAD if self._in_head else _MAX_RECEIVED):
+            problem = f"headers of more than {MAX_HEAD} bytes"
+        if self._answer is not None:
+            self.reusable = self.reusable and problem is None
+            self._finish(self._answer)
+        elif problem is not None:
+            self._fail(_InvalidAnswerError(problem))
 
     def eof_received(self) -> None:
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
-        if self._waiter is None or self._answered:
+        if self._end is None:
             return
         if exc is None and self._received and not self._in_head and not self._framed:
             # Neither length nor chunks: the end of the connection ends the body
             # (RFC 9112 section 6.3, item 8).
-            self._finish()
+            self._finish(self._whole())
         elif not self._received and self._used:
             self._fail(_StaleConnectionError())
         elif exc is not None:
@@ -261,14 +302,16 @@ class _Connection(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         self.reusable = False
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
+        self._finish(error)
 
-    def _finish(self) -> None:
-        self._answered = True
-        if self._waiter is not None and not self._waiter.done():
-            status = self._parser.get_status_code()
-            self._waiter.set_result(Answer(status, self._content_type, b"".join(self._body)))
+    def _finish(self, result: Answer | Exception) -> None:
+        self._used = True
+        end, self._end = self._end, None
+        if end is not None:
+            end(result)
+
+    def _whole(self) -> Answer:
+        return Answer(self._parser.get_status_code(), self._content_type, b"".join(self._body))
 
     def _start_message(self) -> None:
         self._in_head = True
@@ -280,7 +323,8 @@ class _Connection(asyncio.Protocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        if self._answered:
+        if self._answer is not None:
+            # An answer that nobody asked for.
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -305,10 +349,10 @@ class _Connection(asyncio.Protocol):
             # An interim answer (RFC 9110 section 15.2): the real one follows.
             self._start_message()
         else:
-            self._finish()
+            self._answer = self._whole()
 
 
-def _reason(error: OSError | UnicodeError) -> str:
+def _reason(error: Exception) -> str:
     """Why the upstream cannot be reached, in a few words without secrets and addresses."""
     if isinstance(error, socket.gaierror | UnicodeError):
         return "unknown host"
@@ -318,6 +362,6 @@ def _reason(error: OSError | UnicodeError) -> str:
         return f"TLS: {(error.reason or 'handshake failed').replace('_', ' ').lower()}"
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "connection reset"
-    if error.errno:
+    if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return str(error) or "connection failed"
