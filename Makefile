@@ -2,9 +2,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# What the verbs run in, made anew when a lock changes: the demos, and all of development.
+# What the verbs run in, made anew when a lock changes: the demos, all of development, the bench.
 DEMO := .venv/.demo
 DEV := .venv/.dev
+BENCH := bench/.build/venv/.bench
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -13,14 +14,15 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade py
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(DEV)  ## make .venv with all that the other verbs need
+setup: $(DEV)  ## make .venv with all that developing needs
 
 $(DEMO): requirements-lanes.txt pyproject.toml
 $(DEV): requirements-dev.txt pyproject.toml
-$(DEMO) $(DEV):
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+$(BENCH): requirements-bench.txt pyproject.toml
+$(DEMO) $(DEV) $(BENCH):
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 demo: $(DEMO)  ## run mocka -> mockb -> mockc on this machine and look at the chain
@@ -42,8 +44,8 @@ types: $(DEV)  ## check types
 
 check: lint types test  ## all that CI checks
 
-bench: $(DEV)  ## measure the chain beside Go and aiohttp, write bench/RESULTS.md
-	$(BIN)/python -m bench
+bench: $(BENCH)  ## measure the chain beside Go and aiohttp, write bench/RESULTS.md (takes wrk)
+	$(<D)/bin/python -m bench
 
 image:  ## build the container image
 	docker build --tag mockservice:local $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .
@@ -54,7 +56,8 @@ image-test: $(DEV)  ## build the image and run it and compose.yaml for real (tak
 lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) -o requirements.txt
 	$(LOCK) --extra lanes -o requirements-lanes.txt
-	$(LOCK) --all-extras -o requirements-dev.txt
+	$(LOCK) --extra lanes --extra dev -o requirements-dev.txt
+	$(LOCK) --extra bench -o requirements-bench.txt
 
 clean:  ## remove what the verbs made
 	rm -rf .venv bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache

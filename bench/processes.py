@@ -1,0 +1,164 @@
+"""The processes of a run: each on its core, watched while they run, all gone at the end.
+
+SIGINT, SIGTERM and SIGHUP only take note; what waits looks at the note. So a signal never falls
+between the start of a process and its entry in the books.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+ROOT: Final = Path(__file__).parents[1]
+"""The repository: where every process runs, so that it finds the packages."""
+STOP_TIMEOUT: Final = 12.0
+"""Seconds between SIGTERM and SIGKILL: a little more than the hops' grace period."""
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_POLL: Final = 0.02
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+
+class BenchError(Exception):
+    """A run that cannot go on; its text is one line for the user."""
+
+
+class MissingError(BenchError):
+    """Something that the bench needs is not on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process that was started here, and what it writes."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+
+    def cpu_time(self) -> float:
+        """User and system time of all threads so far, in seconds (proc_pid_stat(5))."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text("utf-8")
+        # The second field, the command in parentheses, may hold anything.
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+
+    def resident_memory(self) -> int:
+        """Resident set size in bytes (proc_pid_status(5))."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text("utf-8")
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    def written(self) -> str:
+        """What the process wrote so far."""
+        self.output.seek(0)
+        return self.output.read().decode("utf-8", "replace")
+
+
+class Processes:
+    """Starts processes; leaving the block ends the ones that still run."""
+
+    def __init__(self) -> None:
+        self._running: list[Running] = []
+        self._signal: int | None = None
+
+    def __enter__(self) -> Self:
+        self._handlers = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(list(self._running))
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def start(
+        self, name: str, command: Sequence[str], core: int, env: Mapping[str, str]
+    ) -> Running:
+        """Start `command` on `core`, all its threads included."""
+        output = tempfile.TemporaryFile()  # noqa: SIM115
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {core})
+        try:
+            process = subprocess.Popen(
+                command,
+                env=env,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # A session of its own: Ctrl-C comes here alone, and this run ends its processes.
+                start_new_session=True,
+            )
+        finally:
+            os.sched_setaffinity(0, cores)
+        running = Running(name, process, output)
+        self._running.append(running)
+        return running
+
+    def wait(self, running: Running, timeout: float) -> str:
+        """Wait until a process has ended well, and return what it wrote.
+
+        Raises:
+            BenchError: it failed, or did not end in `timeout` seconds.
+            KeyboardInterrupt: a signal came.
+        """
+        self.wait_until(lambda: running.process.poll() is not None, timeout, running.name)
+        if running.process.returncode:
+            raise self._failure(running)
+        output = running.written()
+        self._forget(running)
+        return output
+
+    def wait_until(self, is_true: Callable[[], bool], timeout: float, what: str) -> None:
+        """Ask until the answer is yes.
+
+        Raises:
+            BenchError: not so in `timeout` seconds, or a process has failed meanwhile.
+            KeyboardInterrupt: a signal came.
+        """
+        end = time.monotonic() + timeout
+        while not is_true():
+            if self._signal is not None:
+                raise KeyboardInterrupt
+            for running in self._running:
+                if running.process.poll():
+                    raise self._failure(running)
+            if time.monotonic() > end:
+                raise BenchError(f"{what}: not within {timeout:g} s")
+            time.sleep(_POLL)
+
+    def stop(self, group: list[Running]) -> None:
+        """End processes and their children: SIGTERM, and SIGKILL for what it does not end."""
+        for running in group:
+            _send(running.process, signal.SIGTERM)
+        end = time.monotonic() + STOP_TIMEOUT
+        for running in group:
+            try:
+                running.process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _send(running.process, signal.SIGKILL)
+                running.process.wait()
+            self._forget(running)
+
+    def _forget(self, running: Running) -> None:
+        running.output.close()
+        self._running.remove(running)
+
+    def _note(self, number: int, _: object) -> None:
+        self._signal = number
+
+    def _failure(self, running: Running) -> BenchError:
+        last_line = (running.written().strip().splitlines() or ["it wrote nothing"])[-1]
+        return BenchError(f"{running.name}: exit code {running.process.returncode}: {last_line}")
+
+
+def _send(process: subprocess.Popen[bytes], number: int) -> None:
+    # It leads its process group. Once it has been waited for, its id may be somebody else's.
+    if process.poll() is None:
+        os.killpg(process.pid, number)

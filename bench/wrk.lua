@@ -1,0 +1,8 @@
+-- wrk's own numbers at the end of a load, on one line: what its report rounds, in microseconds.
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    "BENCH %d %d %d %d %d\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99),
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
