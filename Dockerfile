@@ -1,5 +1,5 @@
-# The service and nothing else. Any Debian with Python 3.11 or later can be the base; to pin it for
-# good, name it by digest: --build-arg BASE_IMAGE=python:3.13.14-slim-bookworm@sha256:...
+# The service and nothing else. Any Debian with Python 3.11 or later and its venv module can be the
+# base; to pin it for good: --build-arg BASE_IMAGE=python:3.13.14-slim-bookworm@sha256:...
 ARG BASE_IMAGE=python:3.13.14-slim-bookworm
 
 
@@ -10,22 +10,23 @@ RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 
 # The pip that installs lives in a venv of its own, so that the one that ships has none.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/venv
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 
 COPY requirements.txt requirements-build.txt ./
 RUN /opt/build/bin/pip install --require-hashes --requirement requirements-build.txt \
- && /opt/build/bin/pip --python /opt/venv/bin/python install --only-binary :all: \
+ && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --only-binary :all: \
         --require-hashes --requirement requirements.txt \
  && find /opt/venv -name '*.so' -exec strip --strip-unneeded '{}' +
 
 COPY pyproject.toml README.md LICENSE ./
 COPY mockservice mockservice
-# Bytecode is made here, as the root file system is read-only later; it is trusted without a look at
-# the sources' times, which a copy may change.
+# The root file system is read-only later, and the base may hold no bytecode: what the service
+# imports, the standard library's modules too, is compiled here, into a folder of its own.
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
- && /opt/build/bin/pip --python /opt/venv/bin/python install --no-deps dist/*.whl \
- && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
+ && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps dist/*.whl \
+ && PYTHONPYCACHEPREFIX=/opt/venv/pycache /opt/venv/bin/python -P -c 'import runpy, \
+        mockservice.cli, mockservice.healthcheck, mockservice.serve, mockservice.tracing'
 
 
 FROM ${BASE_IMAGE}
@@ -38,7 +39,7 @@ LABEL org.opencontainers.image.title="mockservice" \
       org.opencontainers.image.base.name="${BASE_IMAGE}"
 
 COPY --from=build /opt/venv /opt/venv
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PYTHONPYCACHEPREFIX=/opt/venv/pycache PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 
 USER 65532:65532
 EXPOSE 8000

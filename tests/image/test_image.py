@@ -1,0 +1,228 @@
+"""The image and compose.yaml on a real Docker engine.
+
+`make image-test` runs it. BASE_IMAGE in the environment names another base than the Dockerfile's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from mockservice import __version__
+from tests.running import request, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
+
+ROOT: Final = Path(__file__).parents[2]
+PYTHON: Final = "/opt/venv/bin/python"
+IMAGE: Final = "mockservice:local"
+PROJECT: Final = "mockservice-image-test"
+LIMIT_BYTES: Final = 30_000_000
+"""What the image may weigh more than its base."""
+
+LOCKED_DOWN: Final = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+# Prints what the hop at this container's own port answers.
+GET: Final = (
+    "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/').read().decode())"
+)
+
+
+def docker(*arguments: str, **env: str) -> str:
+    """Run docker in the repository's folder; what it printed, both streams, without line end."""
+    done = subprocess.run(
+        ["docker", *arguments],
+        cwd=ROOT,
+        env=os.environ | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout}"
+    return done.stdout.strip()
+
+
+def inspect(name: str) -> dict[str, Any]:
+    """What the engine knows of a container or an image."""
+    found: list[dict[str, Any]] = json.loads(docker("inspect", name))
+    return found[0]
+
+
+def is_healthy(container: str) -> bool:
+    """Whether the image's own check says so."""
+    health: str = inspect(container)["State"]["Health"]["Status"]
+    return health == "healthy"
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    """The image, built."""
+    base = os.environ.get("BASE_IMAGE")
+    arguments = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
+    docker("build", "--tag", IMAGE, *arguments, ".")
+    return IMAGE
+
+
+@pytest.fixture
+def network() -> Iterator[str]:
+    """A network of its own; containers on it are removed first."""
+    docker("network", "create", PROJECT)
+    yield PROJECT
+    if containers := docker("ps", "--all", "--quiet", "--filter", f"network={PROJECT}").split():
+        docker("rm", "--force", *containers)
+    docker("network", "rm", PROJECT)
+
+
+def test_the_image_adds_little_to_its_base(image: str, capsys: pytest.CaptureFixture[str]) -> None:
+    of_image = inspect(image)
+    base = of_image["Config"]["Labels"]["org.opencontainers.image.base.name"]
+    ours = of_image["Size"] - inspect(base)["Size"]
+    with capsys.disabled():
+        size = of_image["Size"]
+        sys.stdout.write(f"\n{image}: {size:,} bytes, of it {ours:,} on top of {base}\n")
+    assert ours < LIMIT_BYTES
+
+
+def test_the_label_says_the_version(image: str) -> None:
+    labels = inspect(image)["Config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == __version__
+
+
+def test_the_image_holds_the_service_and_nothing_else(image: str) -> None:
+    absent = ("envoy", "yaml", "rich", "pip", "setuptools", "hatchling", "pytest")
+    code = f"import importlib.util as i; print([m for m in {absent} if i.find_spec(m)])"
+    assert docker("run", "--rm", "--entrypoint", PYTHON, image, "-c", code) == "[]"
+    assert docker("run", "--rm", image, "--version") == f"mockservice {__version__}"
+
+
+def test_the_service_starts_from_bytecode(image: str) -> None:
+    code = "import mockservice.cli, mockservice.healthcheck, mockservice.serve, mockservice.tracing"
+    loaded = docker("run", "--rm", "--entrypoint", PYTHON, image, "-v", "-c", code)
+    compiled = [line for line in loaded.splitlines() if line.startswith("# code object from")]
+    assert len(compiled) > 100
+    assert [line for line in compiled if ".pyc" not in line] == []
+
+
+def test_a_hop_needs_no_write_no_capability_no_network_no_shell(image: str) -> None:
+    container = docker(
+        *("run", "--detach", *LOCKED_DOWN, "--network", "none", "--health-interval", "1s"),
+        *("--volume", "/dev/null:/bin/sh", "--env", "app=mocka", "--env", "version=v1", image),
+    )
+    try:
+        wait_until(lambda: is_healthy(container), 60)
+        answer = docker("exec", container, PYTHON, "-c", GET)
+        assert answer == "-> mocka(version: v1, ip: 127.0.0.1)"
+        ids = "import os; print(os.stat('/proc/1').st_uid, os.stat('/proc/1').st_gid)"
+        assert docker("exec", container, PYTHON, "-c", ids) == "65532 65532"
+    finally:
+        docker("rm", "--force", container)
+
+
+def test_a_bad_setting_is_one_line_and_exit_code_2(image: str) -> None:
+    container = docker("create", "--env", "app=mocka", "--env", "version=v1", "-e", "port=x", image)
+    try:
+        docker("start", container)
+        assert docker("wait", container) == "2"
+        lines = docker("logs", container).splitlines()
+        assert len(lines) == 1
+        assert "port='x'" in lines[0]
+    finally:
+        docker("rm", "--force", container)
+
+
+def test_a_hop_that_does_not_answer_is_unhealthy(image: str) -> None:
+    container = docker(
+        *("run", "--detach", "--health-interval", "1s", "--health-retries", "1"),
+        *("--health-start-period", "0s", "--env", "app=mocka", "--env", "version=v1"),
+        *("--entrypoint", PYTHON, image, "-c", "import signal; signal.pause()"),
+    )
+    try:
+        wait_until(lambda: inspect(container)["State"]["Health"]["Status"] == "unhealthy", 60)
+        output = inspect(container)["State"]["Health"]["Log"][-1]["Output"]
+        assert output == "not ready: connection refused\n"
+    finally:
+        docker("rm", "--force", container)
+
+
+def test_three_hops_answer_the_chain_and_end_with_0(image: str, network: str) -> None:
+    upstreams = {"mocka": "http://mockb:8000/", "mockb": "http://mockc:8000/", "mockc": ""}
+    for app, upstream_url in upstreams.items():
+        docker(
+            *("run", "--detach", *LOCKED_DOWN, "--user", "65532", "--network", network),
+            *("--name", f"{PROJECT}-{app}", "--network-alias", app, "--health-interval", "1s"),
+            *(
+                "--env",
+                f"app={app}",
+                "--env",
+                "version=v2",
+                "--env",
+                f"upstream_url={upstream_url}",
+            ),
+            image,
+        )
+    names = [f"{PROJECT}-{app}" for app in upstreams]
+    wait_until(lambda: all(map(is_healthy, names)), 60)
+    ips = [inspect(name)["NetworkSettings"]["Networks"][network]["IPAddress"] for name in names]
+    chain = "".join(
+        f"-> {app}(version: v2, ip: {ip})" for app, ip in zip(upstreams, ips, strict=True)
+    )
+    assert docker("exec", names[0], PYTHON, "-c", GET) == chain
+    docker("stop", *names)
+    assert [inspect(name)["State"]["ExitCode"] for name in names] == [0, 0, 0]
+
+
+@pytest.fixture
+def compose() -> Iterator[tuple[str, ...]]:
+    """The start of a `docker compose` command line for a project of this test's own."""
+    command = ("compose", "--project-name", PROJECT)
+    yield command
+    docker(*command, "down", "--volumes", COMPOSE_PROFILES="tracing")
+
+
+def compose_chain(compose: tuple[str, ...]) -> str:
+    """The chain that the addresses of the containers make."""
+    chain = ""
+    for app in ("mocka", "mockb", "mockc"):
+        container = docker(*compose, "ps", "--quiet", app)
+        ip = inspect(container)["NetworkSettings"]["Networks"][f"{PROJECT}_default"]["IPAddress"]
+        chain += f"-> {app}(version: v1, ip: {ip})"
+    return chain
+
+
+def test_compose_publishes_the_chain_at_its_first_hop_alone(compose: tuple[str, ...]) -> None:
+    docker(*compose, "up", "--build", "--wait")
+    assert request("http://127.0.0.1:8000/").text == compose_chain(compose)
+    containers = docker(*compose, "ps", "--quiet").split()
+    published = [
+        port
+        for container in containers
+        for ports in inspect(container)["NetworkSettings"]["Ports"].values()
+        for port in ports or []
+    ]
+    assert published == [{"HostIp": "127.0.0.1", "HostPort": "8000"}]
+
+
+def test_the_tracing_profile_makes_one_trace(compose: tuple[str, ...]) -> None:
+    # Jaeger's image is the one thing that is not needed to see the spans come in at its address.
+    collector = Path(__file__).with_name("collector.yaml")
+    command = (*compose, "--file", "compose.yaml", "--file", str(collector))
+    env = {"COMPOSE_PROFILES": "tracing"}
+    docker(*command, "up", "--build", "--wait", **env)
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+    assert request("http://127.0.0.1:8000/", headers).text == compose_chain(compose)
+
+    def spans() -> list[str]:
+        return docker(*command, "logs", "--no-log-prefix", "jaeger", **env).split()
+
+    wait_until(lambda: len(spans()) >= 5, 60)
+    apps = ("mocka", "mocka", "mockb", "mockb", "mockc")
+    assert sorted(spans()) == [f"{app}:{trace_id}" for app in apps]
