@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := .venv/.demo
 DEV := .venv/.dev
 BENCH := bench/.build/venv/.bench
-LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types check bench image image-test lock clean
@@ -54,10 +54,11 @@ image-test: $(DEV)  ## build the image and run it and compose.yaml for real (tak
 	$(BIN)/pytest tests/image -m image
 
 lock: $(DEV)  ## lock the dependencies anew
-	$(LOCK) -o requirements.txt
-	$(LOCK) --extra lanes -o requirements-lanes.txt
-	$(LOCK) --extra lanes --extra dev -o requirements-dev.txt
-	$(LOCK) --extra bench -o requirements-bench.txt
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --extra lanes -o requirements-lanes.txt
+	$(LOCK) pyproject.toml --extra lanes --extra dev -o requirements-dev.txt
+	$(LOCK) pyproject.toml --extra bench -o requirements-bench.txt
+	echo 'hatchling>=1.27' | $(LOCK) - -o requirements-build.txt
 
 clean:  ## remove what the verbs made
 	rm -rf .venv bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache

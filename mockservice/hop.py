@@ -67,14 +67,25 @@ class Calls(Protocol):
         """GET the upstream with `headers` within `timeout` seconds, then call `done` once."""
 
 
+def new_hop_id() -> str:
+    """An id that tells this hop from all others: addresses may meet again in another cluster."""
+    return secrets.token_hex(4)
+
+
 class Hop:
-    """The hop that `settings` describe, reached at `ip`."""
+    """The hop that `settings` describe, reached at `ip`.
+
+    All processes of a hop have the same `hop_id`, so that a request which comes round meets it
+    in any of them.
+    """
 
     def __init__(
         self,
         settings: Settings,
         ip: str,
         upstream: Calls | None,
+        *,
+        hop_id: str | None = None,
         trace_id: Callable[[Headers], str | None] = trace_id_of,
     ) -> None:
         self._app = settings.app
@@ -84,7 +95,7 @@ class Hop:
         self._upstream = upstream
         self._trace_id = trace_id
         self._text = str(chain.Hop(settings.app, settings.version, ip)).encode()
-        self._id = secrets.token_hex(4).encode()
+        self._id = (hop_id or new_hop_id()).encode("ascii")
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
         """Reply with the chain from this hop on."""

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
-from mockservice import logs
+from mockservice import logs, workers
 from mockservice.address import find_pod_ip
-from mockservice.hop import Hop
-from mockservice.propagation import trace_id_of
+from mockservice.hop import Hop, new_hop_id
 from mockservice.server import Server
 from mockservice.settings import SettingError, Settings
 from mockservice.upstream import Upstream
@@ -36,6 +35,7 @@ Runs one hop until SIGTERM or SIGINT. Settings are environment variables:
   pod_ip            address to show in the chain (found by itself)
   lane_headers      more headers to carry: names, or prefixes that end in '*', comma-separated
   upstream_timeout  seconds for the upstream's answer (5)
+  workers           processes that share the port (1)
   upstream_proxy    http URL of a proxy for the upstream call, such as a local sidecar (none)
 
 Tracing: OTEL_EXPORTER_OTLP_ENDPOINT turns it on; the other OTEL_* variables apply.
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     """Serve one hop, configured by the environment.
 
     Returns:
-        The exit code: 0 after a drain, 2 for bad input.
+        The exit code: 0 after a drain, 1 for a worker that died, 2 for bad input.
     """
     if argv:
         if argv[0] in ("-h", "--help"):
@@ -56,29 +56,43 @@ def main(argv: Sequence[str]) -> int:
         return 2
     logs.set_up()
     try:
-        uvloop.run(_serve(os.environ))
+        settings = Settings.from_env(os.environ)
+        hop_id = new_hop_id()
+        if settings.workers == 1:
+            return _run(settings, hop_id)
+        return workers.run(settings.workers, lambda lifeline: _run(settings, hop_id, lifeline))
     except SettingError as error:
-        sys.stderr.write(f"mockservice: {error}\n")
-        return 2
+        return _bad(error)
+
+
+def _bad(error: SettingError) -> int:
+    sys.stderr.write(f"mockservice: {error}\n")
+    return 2
+
+
+def _run(settings: Settings, hop_id: str, lifeline: int | None = None) -> int:
+    try:
+        uvloop.run(_serve(settings, hop_id, lifeline))
+    except SettingError as error:
+        return _bad(error)
     return 0
 
 
-async def _serve(env: Mapping[str, str]) -> None:
-    settings = Settings.from_env(env)
-    tracing = _tracing(settings, env)
+async def _serve(settings: Settings, hop_id: str, lifeline: int | None) -> None:
+    tracing = _tracing(settings, os.environ)
     upstream = None
     if settings.upstream_url is not None:
         upstream = Upstream(settings.upstream_url, settings.upstream_proxy)
     ip = find_pod_ip(settings)
     if tracing is None:
-        hop = Hop(settings, ip, upstream, trace_id_of)
+        hop = Hop(settings, ip, upstream, hop_id=hop_id)
         server = Server(settings, hop)
     else:
         traced_upstream = None if upstream is None else tracing.upstream(upstream)
-        hop = Hop(settings, ip, traced_upstream, tracing.trace_id)
+        hop = Hop(settings, ip, traced_upstream, hop_id=hop_id, trace_id=tracing.trace_id)
         server = Server(settings, hop, tracing.hop(hop))
     await server.start()
-    await _signal_to_stop()
+    await _time_to_stop(lifeline)
     await server.drain()
     if upstream is not None:
         upstream.close()
@@ -100,8 +114,8 @@ def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:
     return Tracing(settings, env)
 
 
-async def _signal_to_stop() -> None:
-    """Wait for SIGTERM or SIGINT; from then on the next one ends the process at once."""
+async def _time_to_stop(lifeline: int | None) -> None:
+    """Wait for SIGTERM or SIGINT, or the end of `lifeline`; the next signal ends the process."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -112,4 +126,8 @@ async def _signal_to_stop() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    if lifeline is not None:
+        loop.add_reader(lifeline, stop.set)
     await stop.wait()
+    if lifeline is not None:
+        loop.remove_reader(lifeline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from contextlib import suppress
 from email.utils import formatdate
@@ -81,7 +82,8 @@ class Server:
         Raises:
             SettingError: `host` and `port` cannot be listened at.
         """
-        for listening in _listen(self._settings.host, self._settings.port):
+        settings = self._settings
+        for listening in _listen(settings.host, settings.port, shared=settings.workers > 1):
             listener = await self.loop.create_server(
                 lambda: Connection(self), sock=listening, backlog=_BACKLOG
             )
@@ -225,8 +227,13 @@ def _reason(status: int) -> str:
         return ""
 
 
-def _listen(host: str | None, port: int) -> list[socket.socket]:
+def _listen(host: str | None, port: int, *, shared: bool) -> list[socket.socket]:
     """Sockets that listen: one on all interfaces, or one for each address of `host`.
+
+    Args:
+        host: an address or a name of this machine; None for all interfaces.
+        port: the port.
+        shared: whether other processes may listen at the same port.
 
     Raises:
         SettingError: an address is none of this machine's, or the port is taken.
@@ -234,7 +241,7 @@ def _listen(host: str | None, port: int) -> list[socket.socket]:
     if host is None:
         with suppress(OSError):
             if socket.has_dualstack_ipv6():
-                return [_bind(socket.AF_INET6, "::", port, dual_stack=True)]
+                return [_bind(socket.AF_INET6, "::", port, shared, dual_stack=True)]
         host = "0.0.0.0"  # noqa: S104 - a pod serves all that reach it
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -242,15 +249,19 @@ def _listen(host: str | None, port: int) -> list[socket.socket]:
         raise SettingError("host", host, "an address or a name of this machine") from None
     addresses = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found)
     try:
-        return [_bind(family, address, port) for family, address in addresses]
+        return [_bind(family, address, port, shared) for family, address in addresses]
     except OSError as error:
-        reason = f"free on {host} ({(error.strerror or str(error)).lower()})"
-        raise SettingError("port", str(port), reason) from None
+        reason = os.strerror(error.errno or 0).lower()
+        raise SettingError("port", str(port), f"free on {host} ({reason})") from None
 
 
 def _bind(
-    family: socket.AddressFamily, address: str, port: int, dual_stack: bool = False
+    family: socket.AddressFamily, address: str, port: int, shared: bool, dual_stack: bool = False
 ) -> socket.socket:
     return socket.create_server(
-        (address, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual_stack
+        (address, port),
+        family=family,
+        backlog=_BACKLOG,
+        reuse_port=shared,
+        dualstack_ipv6=dual_stack,
     )

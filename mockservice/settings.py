@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _HEADER_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MAX_NAME_LENGTH: Final = 253
 _MAX_TIMEOUT: Final = 3600.0
+_MAX_WORKERS: Final = 64
 
 
 class SettingError(ValueError):
@@ -70,6 +71,8 @@ class Settings:
     """Seconds from the upstream call to the end of its answer."""
     upstream_proxy: UpstreamUrl | None = None
     """The HTTP proxy that upstream calls go through. None: they go to the upstream itself."""
+    workers: int = 1
+    """Processes that share the port."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -90,12 +93,13 @@ class Settings:
             app=_name(env, "app", reserved="("),
             version=_name(env, "version", reserved=", ip:"),
             upstream_url=upstream_url,
-            port=_port(env),
+            port=_number(env, "port", default=8000, most=65535),
             host=env.get("host") or None,
             pod_ip=_pod_ip(env),
             lane_headers=_lane_headers(env),
             upstream_timeout=_upstream_timeout(env),
             upstream_proxy=upstream_proxy,
+            workers=_number(env, "workers", default=1, most=_MAX_WORKERS),
         )
 
 
@@ -109,10 +113,11 @@ def _name(env: Mapping[str, str], setting: str, reserved: str) -> str:
     return value
 
 
-def _port(env: Mapping[str, str]) -> int:
-    value = env.get("port") or "8000"
-    if not (value.isascii() and value.isdigit() and 1 <= int(value[:6]) <= 65535):
-        raise SettingError("port", value, "a number from 1 to 65535")
+def _number(env: Mapping[str, str], setting: str, default: int, most: int) -> int:
+    value = env.get(setting) or str(default)
+    # Digits beyond the largest number there is make it no smaller, and need not be read.
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= most):
+        raise SettingError(setting, value, f"a number from 1 to {most}")
     return int(value)
 
 

@@ -70,6 +70,8 @@ def test_lane_headers_are_names_and_prefixes() -> None:
         ("port", "eighty", _PORT),
         ("port", "٨٠", _PORT),
         ("port", "9" * 5000, _PORT),
+        ("workers", "0", "a number from 1 to 64"),
+        ("workers", "65", "a number from 1 to 64"),
         ("pod_ip", "mocka", "an IPv4 or IPv6 address"),
         ("upstream_timeout", "-1", _TIMEOUT),
         ("upstream_timeout", "0", _TIMEOUT),
@@ -153,6 +155,6 @@ def test_a_bad_start_ends_with_one_line_and_exit_code_2(env: dict[str, str], lin
 def test_a_taken_port_is_named() -> None:
     with running() as hop:
         second = launch("mocka", "v1", host=hop.address)
-        line = f"port='8000': must be free on {hop.address} (address already in use"
+        line = f"port='8000': must be free on {hop.address} (address already in use)"
         assert line in second.errors(timeout=20)
         assert second.process.returncode == 2

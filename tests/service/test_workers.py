@@ -1,0 +1,67 @@
+"""`workers`: several processes answer as one hop, and live and die as one."""
+
+import os
+import signal
+from pathlib import Path
+
+from tests.running import RunningHop, launch, request, running, wait_until
+
+
+def _workers(hop: RunningHop) -> list[int]:
+    children = Path(f"/proc/{hop.process.pid}/task/{hop.process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_they_share_the_port_and_answer_as_one_hop() -> None:
+    with running(workers="3") as hop:
+        assert len(_workers(hop)) == 3
+        for _ in range(30):
+            assert request(hop.url).text == hop.line
+        assert hop.stop() == 0
+        assert hop.errors() == ""
+
+
+def test_a_circle_is_cut_in_whichever_process_it_closes() -> None:
+    with running("mocka") as other:
+        address = other.address
+    with (
+        running("mocka", host=address, upstream_url=f"http://{address}:8000/", workers="4") as hop,
+    ):
+        for _ in range(20):
+            response = request(hop.url)
+            assert (response.status, response.text) == (
+                508,
+                f"{hop.line}-> mocka(loop: already in this chain)",
+            )
+
+
+def test_the_end_of_one_ends_all() -> None:
+    with running(workers="2") as hop:
+        workers = _workers(hop)
+        os.kill(workers[0], signal.SIGKILL)
+        assert hop.process.wait(20) == 1
+        assert all(map(_is_gone, workers))
+
+
+def test_no_worker_outlives_its_parent() -> None:
+    with running(workers="2") as hop:
+        workers = _workers(hop)
+        hop.process.kill()
+        wait_until(lambda: all(map(_is_gone, workers)))
+
+
+def test_a_bad_start_is_said_and_ends_with_2() -> None:
+    with running() as hop:
+        second = launch("mocka", "v1", host=hop.address, workers="2")
+        errors = second.errors(timeout=20)
+        assert second.process.returncode == 2
+        assert set(errors.splitlines()) == {
+            f"mockservice: port='8000': must be free on {hop.address} (address already in use)"
+        }
