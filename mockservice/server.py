@@ -11,7 +11,8 @@ from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
+from aiohttp.web_response import Response
+from aiohttp.web_server import Server as HttpServer
 from multidict import CIMultiDict
 
 from mockservice.chain import TEXT_TYPE
@@ -23,6 +24,8 @@ from mockservice.settings import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aiohttp.web_request import BaseRequest
 
     from mockservice.hop import Answers, Hop
     from mockservice.settings import Settings
@@ -65,7 +68,7 @@ class Server:
         self._date = (0, b"")
         self._listeners: list[asyncio.Server] = []
         self._sweep: asyncio.TimerHandle | None = None
-        self._http = web.Server(
+        self._http = HttpServer(
             self._handle,
             access_log=None,
             logger=logger,
@@ -160,16 +163,16 @@ class Server:
                 connection.close()
         self._sweep = self.loop.call_later(timeout / 10, self._close_idle, timeout)
 
-    async def _handle(self, inbound: web.BaseRequest) -> web.StreamResponse:
+    async def _handle(self, inbound: BaseRequest) -> Response:
         """Answer a request that came by way of aiohttp."""
         answer = await self._chain(inbound)
         headers = CIMultiDict({"Content-Type": answer.content_type, "Server": _SERVER})
-        response = web.Response(status=answer.status, headers=headers, body=answer.body)
+        response = Response(status=answer.status, headers=headers, body=answer.body)
         if self.is_draining or answer.status in (408, 413):
             response.force_close()
         return response
 
-    async def _chain(self, inbound: web.BaseRequest) -> Answer:
+    async def _chain(self, inbound: BaseRequest) -> Answer:
         headers = list(inbound.raw_headers)
         request = Request(
             method=inbound.method,
@@ -187,7 +190,7 @@ class Server:
         self.answer(request, answer.set_result)
         return await answer
 
-    async def _drop_body(self, inbound: web.BaseRequest, request: Request) -> Answer | None:
+    async def _drop_body(self, inbound: BaseRequest, request: Request) -> Answer | None:
         """Read the body and drop it; the answer to give instead if it cannot all be read."""
         left = MAX_REQUEST_BODY - (inbound.content_length or 0)
         if left >= 0:
