@@ -1,4 +1,4 @@
-"""The chain of a contender: mocka -> mockb -> mockc, three processes on one core."""
+"""The chain of a contender: mock1 -> mock2 -> mock3, each hop a process, all on one core."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bench.contenders import APPS, Contender, tracing_env
+from bench.contenders import Contender, tracing_env
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from bench.processes import Processes, Running
+    from bench.processes import Running
+    from bench.run import Run
 
 START_TIMEOUT: Final = 60.0
 VERSION: Final = "v1"
+LENGTH: Final = 3
+"""Hops of a chain, where nothing else is said."""
 PORT: Final = 8700
 
 # A request in the middle of a trace and of a lane, as a gateway with both sends it.
@@ -31,36 +34,75 @@ _UNSAMPLED: Final = HEADERS | {"traceparent": HEADERS["traceparent"].removesuffi
 
 
 @dataclass(frozen=True, slots=True)
+class RunningHop:
+    """One hop: its process, where it answers, and what it says of itself."""
+
+    process: Running
+    url: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunningChain:
-    """The processes of a chain, first hop first, and where the first one answers."""
+    """The hops of a chain, first one first."""
 
     contender: Contender
-    hops: list[Running]
-    url: str
-    answer: str
-    """What the whole chain has to say."""
+    hops: Sequence[RunningHop]
 
-    def answers(self) -> bool:
-        """Whether all three hops do."""
-        return fetch(self.url, _UNSAMPLED) == self.answer
+    @property
+    def url(self) -> str:
+        """Where the first hop answers."""
+        return self.hops[0].url
+
+    @property
+    def answer(self) -> str:
+        """What the whole chain has to say."""
+        return "".join(hop.line for hop in self.hops)
+
+    def last(self, length: int) -> RunningChain:
+        """The chain of its last `length` hops."""
+        return RunningChain(self.contender, self.hops[-length:])
 
     def cpu_time(self) -> float:
         """CPU time of all hops so far, in seconds."""
-        return sum(hop.cpu_time() for hop in self.hops)
+        return sum(sum(hop.process.cpu_times().values()) for hop in self.hops)
 
     def memory_per_hop(self) -> float:
-        """Resident set size of the hops, their mean, in bytes."""
-        return sum(hop.resident_memory() for hop in self.hops) / len(self.hops)
+        """Resident set size of the hops, their mean, in MiB."""
+        return sum(hop.process.resident_memory() for hop in self.hops) / len(self.hops) / 2**20
 
 
 def start(
-    processes: Processes, contender: Contender, number: int, core: int, receiver: str
+    run: Run,
+    contender: Contender,
+    number: int = 1,
+    *,
+    length: int = LENGTH,
+    first: int = 1,
+    cores: Collection[int] | None = None,
+    receiver: str = "",
+    settings: Mapping[str, str] | None = None,
 ) -> RunningChain:
-    """Start the hops of contender `number`, on loopback addresses of their own."""
-    addresses = [f"127.70.{number}.{hop}" for hop in range(1, len(APPS) + 1)]
+    """Start the hops of a chain, on loopback addresses of their own.
+
+    Args:
+        run: this run.
+        contender: whose hops.
+        number: of the chains that have their addresses from one range.
+        length: how many hops.
+        first: the place of the first hop's address in the range.
+        cores: where they run (default: all on the hops' core).
+        receiver: where a traced contender's spans go: to the path `number` below this URL.
+        settings: more of the hops' environment.
+    """
+    places = range(first, first + length)
+    addresses = [f"127.70.{number}.{place}" for place in places]
     urls = [f"http://{address}:{PORT}/" for address in addresses]
     hops = []
-    for app, address, upstream_url in zip(APPS, addresses, [*urls[1:], ""], strict=True):
+    for place, address, url, upstream_url in zip(
+        places, addresses, urls, [*urls[1:], ""], strict=True
+    ):
+        app = f"mock{place}"
         env = {
             "PATH": os.environ["PATH"],
             "app": app,
@@ -69,13 +111,33 @@ def start(
             "port": str(PORT),
             "upstream_url": upstream_url,
             **contender.env,
+            **(settings or {}),
         }
         if contender.traced:
             env |= tracing_env(app, f"{receiver}{number}")
-        hops.append(processes.start(f"{contender.name}, {app}", contender.command, core, env))
-    lines = zip(APPS, addresses, strict=True)
-    answer = "".join(f"-> {app}(version: {VERSION}, ip: {ip})" for app, ip in lines)
-    return RunningChain(contender, hops, urls[0], answer)
+        name = f"{contender.name}, {app}"
+        process = run.processes.start(name, contender.command, cores or [run.hop_core], env)
+        hops.append(RunningHop(process, url, contender.line.format_map(env)))
+    return RunningChain(contender, hops)
+
+
+def wait(run: Run, chains: Iterable[RunningChain]) -> None:
+    """Wait until all of `chains` answer as they have to.
+
+    Raises:
+        BenchError: one does not.
+    """
+    for chain in chains:
+        run.processes.wait_until(
+            lambda chain=chain: fetch(chain.url, _UNSAMPLED) == chain.answer,  # type: ignore[misc]
+            START_TIMEOUT,
+            f"{chain.contender.name}: the chain's answer",
+        )
+
+
+def stop(run: Run, chains: Iterable[RunningChain]) -> None:
+    """Stop all of `chains`; what they still have of spans, they send."""
+    run.processes.stop([hop.process for chain in chains for hop in chain.hops])
 
 
 def fetch(url: str, headers: Mapping[str, str]) -> str | None:

@@ -20,6 +20,10 @@ class Contender:
     env: dict[str, str] = field(default_factory=dict)
     traced: bool = False
     """Whether it exports every request's spans."""
+    ready: str = "/"
+    """The path that answers 200 once it serves."""
+    line: str = "-> {app}(version: {version}, ip: {host})"
+    """What a hop says of itself."""
 
 
 GO: Final = Contender("Go net/http", (str(GO_HOP),), {"GOMAXPROCS": "1"})
@@ -28,17 +32,15 @@ GO: Final = Contender("Go net/http", (str(GO_HOP),), {"GOMAXPROCS": "1"})
 _AIOHTTP: Final = (sys.executable, "-m", "bench.aiohttp_hop")
 _INSTRUMENT: Final = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 
-CONTENDERS: Final = (
-    GO,
-    Contender("mockservice", (sys.executable, "-m", "mockservice")),
-    Contender("mockservice, traced", (sys.executable, "-m", "mockservice"), traced=True),
-    Contender("aiohttp", _AIOHTTP),
-    Contender("aiohttp, auto-instrumented", (_INSTRUMENT, *_AIOHTTP), traced=True),
+_MOCKSERVICE: Final = (sys.executable, "-m", "mockservice")
+MOCKSERVICE: Final = Contender("mockservice", _MOCKSERVICE, ready="/readyz")
+MOCKSERVICE_TRACED: Final = Contender("mockservice, traced", _MOCKSERVICE, traced=True)
+AIOHTTP: Final = Contender("aiohttp", _AIOHTTP)
+AIOHTTP_TRACED: Final = Contender(
+    "aiohttp, auto-instrumented", (_INSTRUMENT, *_AIOHTTP), traced=True
 )
-
-APPS: Final = ("mocka", "mockb", "mockc")
-SPANS_PER_REQUEST: Final = 2 * len(APPS) - 1
-"""A server span for each hop and a client span for each call between them."""
+HELLO: Final = Contender("bare aiohttp", (sys.executable, "-m", "bench.hello"), line="hello")
+"""No hop: what the interpreter, uvloop and aiohttp take by themselves."""
 
 
 def tracing_env(app: str, endpoint: str) -> dict[str, str]:

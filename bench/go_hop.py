@@ -47,7 +47,7 @@ def build(processes: Processes, core: int) -> None:
         "CGO_ENABLED": "0",
     }
     command = [go, "build", "-C", str(BENCH / "go"), "-o", str(GO_HOP), "."]
-    processes.wait(processes.start("go build", command, core, env), _BUILD_TIMEOUT)
+    processes.wait(processes.start("go build", command, [core], env), _BUILD_TIMEOUT)
 
 
 def go_version() -> str:

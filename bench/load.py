@@ -1,19 +1,24 @@
-"""Load on a chain by wrk, and what it says about it."""
+"""Load on a chain: by wrk all that it takes, by `bench.steady` at a constant rate."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bench import steady
 from bench.chains import HEADERS
 from bench.contenders import BENCH
 from bench.processes import BenchError, MissingError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
     from bench.chains import RunningChain
-    from bench.processes import Processes
+    from bench.run import Run
 
 CONNECTIONS: Final = 16
 _MARK: Final = "BENCH "
@@ -35,6 +40,18 @@ class Measurement:
     """Resident set size after the load, in MiB."""
 
 
+@dataclass(frozen=True, slots=True)
+class SteadyMeasurement:
+    """One load of constant rate."""
+
+    p50: float
+    """Median latency in milliseconds, from when a request was to leave."""
+    p99: float
+    longest: float
+    cpu_per_request: float
+    """CPU time of all hops together, in microseconds."""
+
+
 def find_wrk() -> str:
     """The path of wrk.
 
@@ -47,22 +64,40 @@ def find_wrk() -> str:
     return wrk
 
 
-def measure(processes: Processes, chain: RunningChain, seconds: int, core: int) -> Measurement:
-    """Load `chain` from `core` for `seconds`.
+def measure(
+    run: Run,
+    chain: RunningChain,
+    seconds: int,
+    *,
+    connections: int = CONNECTIONS,
+    headers: Mapping[str, str] = HEADERS,
+    cores: Collection[int] | None = None,
+) -> Measurement:
+    """Load `chain` for `seconds` with all that it takes.
+
+    Args:
+        run: this run.
+        chain: the chain to load.
+        seconds: how long.
+        connections: how many requests are on their way at once.
+        headers: what each of them carries.
+        cores: where wrk runs, a thread for each (default: on the load's core).
 
     Raises:
         BenchError: a request failed.
     """
-    headers = [part for name, value in HEADERS.items() for part in ("-H", f"{name}: {value}")]
-    options = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(BENCH / "wrk.lua")]
+    cores = cores or [run.load_core]
+    carried = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    options = [f"-t{len(cores)}", f"-c{connections}", f"-d{seconds}s"]
+    script = ["-s", str(BENCH / "wrk.lua")]
     before = chain.cpu_time()
-    wrk = processes.start(
+    wrk = run.processes.start(
         f"wrk on {chain.contender.name}",
-        [find_wrk(), *options, *headers, chain.url],
-        core,
+        [find_wrk(), *options, *script, *carried, chain.url],
+        cores,
         {"PATH": os.environ["PATH"]},
     )
-    output = processes.wait(wrk, seconds + 15.0)
+    output = run.processes.wait(wrk, seconds + 15.0)
     cpu_time = chain.cpu_time() - before
     line = output.partition(_MARK)[2].partition("\n")[0]
     if not line:
@@ -76,5 +111,34 @@ def measure(processes: Processes, chain: RunningChain, seconds: int, core: int) 
         p50=p50 / 1000,
         p99=p99 / 1000,
         cpu_per_request=cpu_time / requests * 1e6,
-        memory_per_hop=chain.memory_per_hop() / 2**20,
+        memory_per_hop=chain.memory_per_hop(),
+    )
+
+
+def measure_steadily(
+    run: Run, chains: Sequence[RunningChain], rate: float, seconds: float, connections: int
+) -> SteadyMeasurement:
+    """Load `chains` in turn with `rate` requests each second, all together (see `bench.steady`).
+
+    Raises:
+        BenchError: a request failed.
+    """
+    requests = round(rate * seconds)
+    targets = [f"{chain.url}={chain.answer}" for chain in chains]
+    options = [str(connections), str(rate), str(requests), json.dumps(HEADERS)]
+    before = sum(chain.cpu_time() for chain in chains)
+    load = run.processes.start(
+        f"steady load on {chains[0].contender.name}",
+        [sys.executable, "-m", "bench.steady", *options, *targets],
+        [run.load_core],
+        {"PATH": os.environ["PATH"]},
+    )
+    output = run.processes.wait(load, seconds + steady.GRACE_PERIOD + 15.0)
+    cpu_time = sum(chain.cpu_time() for chain in chains) - before
+    latencies = sorted(json.loads(output))
+    return SteadyMeasurement(
+        p50=latencies[requests // 2] * 1000,
+        p99=latencies[requests * 99 // 100] * 1000,
+        longest=latencies[-1] * 1000,
+        cpu_per_request=cpu_time / requests * 1e6,
     )

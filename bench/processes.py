@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 ROOT: Final = Path(__file__).parents[1]
 """The repository: where every process runs, so that it finds the packages."""
@@ -24,7 +24,6 @@ STOP_TIMEOUT: Final = 12.0
 """Seconds between SIGTERM and SIGKILL: a little more than the hops' grace period."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL: Final = 0.02
-_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 class BenchError(Exception):
@@ -42,23 +41,28 @@ class Running:
     name: str
     process: subprocess.Popen[bytes]
     output: IO[bytes]
+    started: float
+    """`time.perf_counter()` just before."""
 
-    def cpu_time(self) -> float:
-        """User and system time of all threads so far, in seconds (proc_pid_stat(5))."""
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text("utf-8")
-        # The second field, the command in parentheses, may hold anything.
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
+    def cpu_times(self) -> dict[int, float]:
+        """User and system time of each of its processes so far, in seconds, by process id."""
+        # The clock that clock_getcpuclockid(3) names, which Python does not have: that of Linux,
+        # of a process (2: CPUCLOCK_SCHED), in nanoseconds where proc_pid_stat(5) has ticks.
+        return {pid: time.clock_gettime(~pid << 3 | 2) for pid in self._session()}
 
     def resident_memory(self) -> int:
-        """Resident set size in bytes (proc_pid_status(5))."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text("utf-8")
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+        """Resident set size of its processes together, in bytes (proc_pid_status(5))."""
+        statuses = [Path(f"/proc/{pid}/status").read_text("utf-8") for pid in self._session()]
+        return sum(int(status.partition("VmRSS:")[2].split()[0]) for status in statuses) * 1024
 
     def written(self) -> str:
         """What the process wrote so far."""
         self.output.seek(0)
         return self.output.read().decode("utf-8", "replace")
+
+    def _session(self) -> list[int]:
+        """The process and those that it started: the session that it leads (credentials(7))."""
+        return [pid for pid in _process_ids() if _session_id(pid) == self.process.pid]
 
 
 class Processes:
@@ -78,12 +82,13 @@ class Processes:
             signal.signal(number, handler)
 
     def start(
-        self, name: str, command: Sequence[str], core: int, env: Mapping[str, str]
+        self, name: str, command: Sequence[str], cores: Collection[int], env: Mapping[str, str]
     ) -> Running:
-        """Start `command` on `core`, all its threads included."""
+        """Start `command` on `cores`, all its threads and processes included."""
         output = tempfile.TemporaryFile()  # noqa: SIM115
-        cores = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {core})
+        own_cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores)
+        started = time.perf_counter()
         try:
             process = subprocess.Popen(
                 command,
@@ -96,8 +101,8 @@ class Processes:
                 start_new_session=True,
             )
         finally:
-            os.sched_setaffinity(0, cores)
-        running = Running(name, process, output)
+            os.sched_setaffinity(0, own_cores)
+        running = Running(name, process, output, started)
         self._running.append(running)
         return running
 
@@ -115,8 +120,10 @@ class Processes:
         self._forget(running)
         return output
 
-    def wait_until(self, is_true: Callable[[], bool], timeout: float, what: str) -> None:
-        """Ask until the answer is yes.
+    def wait_until(
+        self, is_true: Callable[[], bool], timeout: float, what: str, every: float = _POLL
+    ) -> None:
+        """Ask, `every` so many seconds, until the answer is yes.
 
         Raises:
             BenchError: not so in `timeout` seconds, or a process has failed meanwhile.
@@ -131,7 +138,7 @@ class Processes:
                     raise self._failure(running)
             if time.monotonic() > end:
                 raise BenchError(f"{what}: not within {timeout:g} s")
-            time.sleep(_POLL)
+            time.sleep(every)
 
     def stop(self, group: list[Running]) -> None:
         """End processes and their children: SIGTERM, and SIGKILL for what it does not end."""
@@ -162,3 +169,14 @@ def _send(process: subprocess.Popen[bytes], number: int) -> None:
     # It leads its process group. Once it has been waited for, its id may be somebody else's.
     if process.poll() is None:
         os.killpg(process.pid, number)
+
+
+def _process_ids() -> Iterator[int]:
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def _session_id(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:  # it has ended meanwhile
+        return None

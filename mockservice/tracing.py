@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import lru_cache
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mockservice import __version__
+from mockservice import __version__, otlp
 from mockservice.propagation import B3_HEADERS, W3C_TRACE_HEADERS, Headers, values_by_name
 from mockservice.settings import SettingError
 from mockservice.upstream import UpstreamError
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from opentelemetry.propagators.textmap import TextMapPropagator
-    from opentelemetry.util.types import AttributeValue
 
     from mockservice.hop import Answer, Answers, Request
     from mockservice.settings import Settings
@@ -77,7 +75,8 @@ class Tracing:
         resource = Resource.create().merge(own).merge(OTELResourceDetector().detect())
         try:
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-            self._spans = _Spans(self._provider, BatchSpanProcessor(OTLPSpanExporter()))
+            exporter = otlp.Exporter(resource, "mockservice", __version__)
+            self._spans = _Spans(self._provider, BatchSpanProcessor(exporter))
         except ValueError as error:
             raise SettingError("OTEL_*", str(error), "as the specification has it") from error
 
@@ -111,27 +110,20 @@ class _OpenSpan(NamedTuple):
     context: trace.SpanContext
     start_time: int
     """Nanoseconds since the epoch."""
-    attributes: dict[str, AttributeValue]
+    attributes: dict[str, otlp.Value]
 
 
 class _Spans:
-    """Begins spans, and makes them when they end, as the SDK's `ReadableSpan`.
-
-    The SDK's tracer makes spans that can be written to and read at any time, from any thread; that
-    costs five times as much, and nobody needs it here. Sampler, ids, limits, resource, batches and
-    export are the SDK's own.
-    """
+    """Begins and ends spans. Sampler, ids, limits, batches and export are the SDK's."""
 
     def __init__(self, provider: TracerProvider, processor: BatchSpanProcessor) -> None:
         self.current: _OpenSpan | None = None
         """The server span of the request that is being taken: a request goes from the server to
         the upstream call without a wait between."""
         self.shutdown = processor.shutdown
-        self._on_end = processor.on_end
+        self._on_end = cast("Callable[[otlp.EncodedSpan], None]", processor.on_end)
         self._ids = provider.id_generator
         self._should_sample = provider.sampler.should_sample
-        self._resource = provider.resource
-        self._scope = InstrumentationScope("mockservice", __version__)
         limits = SpanLimits()
         self._max_attributes = limits.max_span_attributes
         self._max_value_length = limits.max_span_attribute_length
@@ -141,7 +133,7 @@ class _Spans:
         name: str,
         kind: trace.SpanKind,
         parent: trace.SpanContext | None,
-        attributes: dict[str, AttributeValue],
+        attributes: dict[str, otlp.Value],
     ) -> _OpenSpan:
         """A span, if the sampler wants it ("SDK Span creation", Tracing SDK specification)."""
         context = None
@@ -161,29 +153,26 @@ class _Spans:
         )
         return _OpenSpan(name, kind, parent, span_context, time_ns(), attributes)
 
-    def end(
-        self, span: _OpenSpan, status: trace.Status, attributes: dict[str, AttributeValue]
-    ) -> None:
+    def end(self, span: _OpenSpan, status: trace.Status, attributes: dict[str, otlp.Value]) -> None:
         """End `span`, with the attributes that only its end tells."""
         if not span.context.trace_flags.sampled:
             return
-        all_attributes: Mapping[str, AttributeValue] = span.attributes | attributes
-        if self._max_value_length is not None or len(all_attributes) > (self._max_attributes or 0):
-            all_attributes = BoundedAttributes(
-                self._max_attributes, all_attributes, max_value_len=self._max_value_length
+        whole: Mapping[str, otlp.Value] = span.attributes | attributes
+        if self._max_value_length is not None or len(whole) > (self._max_attributes or 0):
+            bounded = BoundedAttributes(
+                self._max_attributes, whole, max_value_len=self._max_value_length
             )
+            whole = cast("Mapping[str, otlp.Value]", bounded)
         self._on_end(
-            ReadableSpan(
+            otlp.encode(
                 span.name,
+                span.kind,
                 span.context,
                 span.parent,
-                self._resource,
-                all_attributes,
-                kind=span.kind,
-                status=status,
-                start_time=span.start_time,
-                end_time=time_ns(),
-                instrumentation_scope=self._scope,
+                span.start_time,
+                time_ns(),
+                whole,
+                status,
             )
         )
 
@@ -231,7 +220,7 @@ class TracedUpstream:
         self._spans = spans
         self._propagator = propagator
         self._rewritten = rewritten
-        self._attributes: dict[str, AttributeValue] = {
+        self._attributes: dict[str, otlp.Value] = {
             "http.request.method": "GET",
             "server.address": upstream.url.host,
             "server.port": upstream.url.port,
@@ -298,7 +287,7 @@ def _propagation(names: str | None) -> tuple[CompositePropagator, frozenset[byte
     return CompositePropagator(propagators), rewritten
 
 
-def _ended(status: int, *, error: bool) -> tuple[trace.Status, dict[str, AttributeValue]]:
+def _ended(status: int, *, error: bool) -> tuple[trace.Status, dict[str, otlp.Value]]:
     if error:
         return _ERROR, {"http.response.status_code": status, "error.type": str(status)}
     return _UNSET, {"http.response.status_code": status}
@@ -306,9 +295,9 @@ def _ended(status: int, *, error: bool) -> tuple[trace.Status, dict[str, Attribu
 
 def _server_attributes(
     request: Request, lane_headers: Mapping[str, list[str]]
-) -> dict[str, AttributeValue]:
+) -> dict[str, otlp.Value]:
     path, _, query = request.target.partition("?")
-    attributes: dict[str, AttributeValue] = {"url.scheme": "http", "url.path": path}
+    attributes: dict[str, otlp.Value] = {"url.scheme": "http", "url.path": path}
     if request.method in _METHODS:
         attributes["http.request.method"] = request.method
     else:
@@ -321,18 +310,19 @@ def _server_attributes(
     for name, value in request.headers:
         match name.lower():
             case b"host":
-                attributes |= _server_address(value.decode("latin-1"))
+                attributes |= _server_address(value)
             case b"user-agent":
                 attributes["user_agent.original"] = value.decode("utf-8", "backslashreplace")
     for header, values in lane_headers.items():
         if header.encode() not in W3C_TRACE_HEADERS:
-            attributes[f"http.request.header.{header}"] = values
+            attributes[f"http.request.header.{header}"] = tuple(values)
     return attributes
 
 
-def _server_address(host: str) -> dict[str, Any]:
+@lru_cache(maxsize=64)
+def _server_address(host: bytes) -> dict[str, otlp.Value]:
     try:
-        url = urlsplit(f"//{host}")
+        url = urlsplit(f"//{host.decode('latin-1')}")
         port = url.port
     except ValueError:
         return {}

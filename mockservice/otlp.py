@@ -1,0 +1,145 @@
+"""Spans as OTLP bytes, each encoded once, when it ends, and the exporter that sends them.
+
+The SDK's way there (a span that stays writable, a protobuf message for each attribute) is most of
+what a traced request costs. Batches, retries, TLS, compression and the `OTEL_EXPORTER_*` variables
+remain the SDK's. Field numbers: opentelemetry-proto, `opentelemetry/proto/trace/v1/trace.proto`.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.trace import SpanContext, SpanKind, Status
+
+Value = str | int | tuple[str, ...]
+"""What an attribute of a hop's span may be."""
+
+# SpanFlags: whether the parent is remote is known, and whether it is.
+_HAS_IS_REMOTE: Final = 0x100
+_IS_REMOTE: Final = 0x200
+
+
+class EncodedSpan(NamedTuple):
+    """A span that has ended."""
+
+    context: SpanContext
+    """What a span processor asks whether the span is sampled."""
+    message: bytes
+    """The span as a field of `ScopeSpans`."""
+
+
+def encode(
+    name: str,
+    kind: SpanKind,
+    context: SpanContext,
+    parent: SpanContext | None,
+    start: int,
+    end: int,
+    attributes: Mapping[str, Value],
+    status: Status,
+) -> EncodedSpan:
+    """A span that has ended; `start` and `end` in nanoseconds since the epoch."""
+    flags = context.trace_flags | _HAS_IS_REMOTE
+    parts = [
+        b"\x0a\x10",
+        context.trace_id.to_bytes(16, "big"),
+        b"\x12\x08",
+        context.span_id.to_bytes(8, "big"),
+    ]
+    if context.trace_state:
+        parts.append(_field(3, context.trace_state.to_header().encode()))
+    if parent is not None:
+        parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
+        flags |= _IS_REMOTE if parent.is_remote else 0
+    parts += (
+        _field(5, name.encode()),
+        # The numbers of the API's kinds are one less than those of the protocol.
+        b"\x30%c" % (kind.value + 1),
+        b"\x39",
+        struct.pack("<Q", start),
+        b"\x41",
+        struct.pack("<Q", end),
+    )
+    parts += [_attribute(key, value) for key, value in attributes.items()]
+    parts += (_status(status), b"\x85\x01", struct.pack("<I", flags))
+    return EncodedSpan(context, _field(2, b"".join(parts)))
+
+
+class Exporter(OTLPSpanExporter):
+    """The SDK's exporter, of spans that are encoded already, all of one resource and scope."""
+
+    def __init__(self, resource: Resource, scope: str, version: str) -> None:
+        """Read the `OTEL_EXPORTER_OTLP_*` variables.
+
+        Raises:
+            ValueError: one of them has a value that is not allowed.
+        """
+        super().__init__()
+        any_span = ReadableSpan(
+            "",
+            INVALID_SPAN_CONTEXT,
+            resource=resource,
+            instrumentation_scope=InstrumentationScope(scope, version),
+        )
+        [of_resource] = encode_spans([any_span]).resource_spans
+        self._resource = _field(1, of_resource.resource.SerializeToString())
+        self._scope = _field(1, of_resource.scope_spans[0].scope.SerializeToString())
+
+    def export(self, spans: Sequence[ReadableSpan | EncodedSpan]) -> SpanExportResult:
+        """Send `spans`; what cannot be sent, retries included, is logged and dropped."""
+        messages: Iterable[bytes] = (span.message for span in spans)  # type: ignore[union-attr]
+        of_scope = _field(2, self._scope + b"".join(messages))
+        # What OTLPSpanExporter.export itself ends with, once it has encoded.
+        sent = self._client.export(_field(1, self._resource + of_scope))
+        return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
+
+
+def _status(status: Status) -> bytes:
+    message = _field(2, status.description.encode()) if status.description else b""
+    code = b"\x18%c" % status.status_code.value if status.status_code.value else b""
+    return _field(15, message + code)
+
+
+@lru_cache(maxsize=512)
+def _attribute(key: str, value: Value) -> bytes:
+    """A `KeyValue`, as the span's field."""
+    return _field(9, _field(1, key.encode()) + _field(2, _any_value(value)))
+
+
+def _any_value(value: Value) -> bytes:
+    if isinstance(value, str):
+        return _field(1, value.encode("utf-8", "backslashreplace"))
+    if isinstance(value, int):
+        return b"\x18" + _varint(value)
+    return _field(5, b"".join([_field(1, _any_value(item)) for item in value]))
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    """A length-delimited field of a number below 16."""
+    length = len(payload)
+    if length < 0x80:
+        return b"%c%c%b" % (number << 3 | 2, length, payload)
+    return b"%c%b%b" % (number << 3 | 2, _varint(length), payload)
+
+
+def _varint(value: int) -> bytes:
+    """Base 128, least first, of a number that is not negative (Protocol Buffers, "Encoding")."""
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

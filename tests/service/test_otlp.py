@@ -1,0 +1,76 @@
+"""Spans encoded here are, message for message, what the SDK's own encoder makes of them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import (
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+)
+
+from mockservice import otlp
+
+_NANOSECONDS = st.integers(0, 2**63 - 1)
+_CONTEXTS = st.builds(
+    SpanContext,
+    st.integers(1, 2**128 - 1),
+    st.integers(1, 2**64 - 1),
+    st.booleans(),
+    st.sampled_from([TraceFlags(1), TraceFlags(3)]),
+    st.sampled_from([TraceState(), TraceState([("a", "1"), ("b", "2")])]),
+)
+_TEXTS = st.text(max_size=300)
+_VALUES = _TEXTS | st.integers(0, 2**40) | st.lists(_TEXTS, max_size=3).map(tuple)
+_STATUSES = st.just(Status()) | st.builds(
+    Status, st.just(StatusCode.ERROR), st.none() | st.text(min_size=1)
+)
+
+
+@given(
+    name=_TEXTS,
+    kind=st.sampled_from([SpanKind.SERVER, SpanKind.CLIENT]),
+    context=_CONTEXTS,
+    parent=st.none() | _CONTEXTS,
+    start=_NANOSECONDS,
+    end=_NANOSECONDS,
+    attributes=st.dictionaries(_TEXTS, _VALUES, max_size=8),
+    status=_STATUSES,
+)
+def test_the_encoding_is_the_sdks(
+    name: str,
+    kind: SpanKind,
+    context: SpanContext,
+    parent: SpanContext | None,
+    start: int,
+    end: int,
+    attributes: dict[str, otlp.Value],
+    status: Status,
+) -> None:
+    encoded = otlp.encode(name, kind, context, parent, start, end, attributes, status)
+    span = ReadableSpan(
+        name,
+        context,
+        parent,
+        attributes=attributes,
+        kind=kind,
+        status=status,
+        start_time=start,
+        end_time=end,
+    )
+    expected = encode_spans([span]).resource_spans[0].scope_spans[0].spans
+    assert list(ScopeSpans.FromString(encoded.message).spans) == list(expected)
+    assert encoded.context is context
+
+
+def test_text_that_is_no_unicode_still_makes_a_span() -> None:
+    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1))
+    attributes: dict[str, otlp.Value] = {"url.path": b"/\xff".decode("utf-8", "surrogateescape")}
+    encoded = otlp.encode("GET", SpanKind.SERVER, context, None, 1, 2, attributes, Status())
+    [span] = ScopeSpans.FromString(encoded.message).spans
+    assert span.attributes[0].value.string_value == r"/\udcff"
