@@ -52,7 +52,7 @@ def encode(
     status: Status,
 ) -> EncodedSpan:
     """A span that has ended; `start` and `end` in nanoseconds since the epoch."""
-    flags = context.trace_flags | _HAS_IS_REMOTE
+    flags = _HAS_IS_REMOTE
     parts = [
         b"\x0a\x10",
         context.trace_id.to_bytes(16, "big"),
