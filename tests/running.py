@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 START_TIMEOUT = 20.0
 """Seconds that a process gets to become ready on a busy machine."""
 
+_LOOPBACK = IPv4Address("127.128.0.0")
 _addresses = itertools.count(1)
 
 
 def new_address() -> str:
-    """A loopback address that no other test of this run uses."""
-    number = next(_addresses)
-    return f"127.{80 + os.getpid() % 100}.{number // 250}.{number % 250 + 1}"
+    """A loopback address that no other test uses, in this run or in one beside it."""
+    return str(_LOOPBACK + os.getpid() % 4096 * 2048 + next(_addresses))
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Tells whether the lanes behind a URL hold: requests -> chains -> tally -> verdicts."""

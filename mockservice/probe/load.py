@@ -1,0 +1,205 @@
+"""The load: requests sent with bounded concurrency, each result yielded as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import ssl
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from multidict import CIMultiDict
+
+from mockservice import __version__
+from mockservice.chain import JSON_TYPE, Chain
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+MAX_CONCURRENCY: Final = 256
+MAX_BODY: Final = 4 * 1024 * 1024
+"""Bytes of an answer that are read."""
+
+ID: Final = "{id}"
+"""Stands in a header's value for the request's trace id: 32 hexadecimal digits, unique."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to send."""
+
+    url: str
+    requests: int | None = None
+    """None: without end."""
+    concurrency: int = 4
+    """Requests under way at once, at most."""
+    rate: float | None = None
+    """Requests per second, at most. None: as fast as the answers come."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Header fields to send, by lower-case name, `ID` in their values to be replaced."""
+    timeout: float = 10.0
+    """Seconds from a request to the end of its answer."""
+
+    @property
+    def sent(self) -> frozenset[str]:
+        """The names of the lane and trace headers that each request carries."""
+        return frozenset({"traceparent", *(name for name, _ in self.headers)})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came back for one request."""
+
+    seconds: float
+    """From the request to the end of its answer, or to the failure."""
+    status: int | None = None
+    """None: no answer came back."""
+    chain: Chain = field(default_factory=Chain)
+    error: str | None = None
+    """Why no answer came back."""
+
+
+async def send(load: Load) -> AsyncGenerator[Result, None]:
+    """Send the load and yield a result for each request, in the order in which they end.
+
+    Closing the iterator gives up the requests under way.
+    """
+    # Without an end, a slow reader would let results pile up: a place is held until it is read.
+    places = asyncio.Semaphore(load.concurrency)
+    results: asyncio.Queue[asyncio.Task[Result]] = asyncio.Queue()
+    tasks: set[asyncio.Task[Result]] = set()
+    async with _session(load) as session:
+
+        async def start() -> None:
+            due = asyncio.get_running_loop().time()
+            for number in itertools.count():
+                if number == load.requests:
+                    return
+                await places.acquire()
+                if load.rate is not None:
+                    # A load that has fallen behind goes on at its rate, it does not catch up.
+                    now = asyncio.get_running_loop().time()
+                    due = max(due, now)
+                    await asyncio.sleep(due - now)
+                    due += 1 / load.rate
+                task = asyncio.create_task(_request(session, load))
+                tasks.add(task)
+                task.add_done_callback(results.put_nowait)
+
+        starting = asyncio.create_task(start())
+        try:
+            for number in itertools.count():
+                if number == load.requests:
+                    return
+                task = await results.get()
+                tasks.discard(task)
+                places.release()
+                yield task.result()
+        finally:
+            for pending in (starting, *tasks):
+                pending.cancel()
+            await asyncio.gather(starting, *tasks, return_exceptions=True)
+
+
+def _session(load: Load) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=load.concurrency),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=load.timeout),
+        auto_decompress=False,
+        max_field_size=64 * 1024,
+    )
+
+
+async def _request(session: aiohttp.ClientSession, load: Load) -> Result:
+    headers = _headers(load)
+    start = perf_counter()
+    try:
+        async with session.get(load.url, headers=headers, allow_redirects=False) as response:
+            body = await _body(response)
+    except (aiohttp.ClientError, OSError, UnicodeError, _TooLargeError) as error:
+        return Result(perf_counter() - start, error=_reason(error, load.timeout))
+    return Result(perf_counter() - start, response.status, _chain(response.content_type, body))
+
+
+def _headers(load: Load) -> CIMultiDict[str]:
+    """The headers of one request: a fresh W3C `traceparent` (Trace Context section 3.2) and the
+    load's own, which come instead of those of the same name.
+    """
+    trace_id = secrets.token_hex(16)
+    headers = CIMultiDict(
+        {
+            "User-Agent": f"mockservice/{__version__}",
+            "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01",
+        }
+    )
+    for name in {name for name, _ in load.headers}:
+        headers.popall(name, None)
+    for name, value in load.headers:
+        headers.add(name, value.replace(ID, trace_id))
+    headers["Accept"] = JSON_TYPE
+    headers["Accept-Encoding"] = "identity"
+    return headers
+
+
+class _TooLargeError(Exception):
+    """An answer of more than `MAX_BODY` bytes."""
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > MAX_BODY:
+            raise _TooLargeError
+    return bytes(body)
+
+
+def _chain(content_type: str, body: bytes) -> Chain:
+    """The chain that was answered, in either form; what is no chain is in `upstream_body`."""
+    if content_type == JSON_TYPE:
+        try:
+            return _whole(Chain.from_json(body))
+        except ValueError:
+            pass
+    return Chain.from_text(body.decode("utf-8", "replace"))
+
+
+def _whole(chain: Chain) -> Chain:
+    """With the hops that a JSON chain shows as text, because they know no other form."""
+    if chain.upstream_body is None or chain.error is not None:
+        return chain
+    rest = Chain.from_text(chain.upstream_body)
+    return Chain((*chain.hops, *rest.hops), rest.error, rest.upstream_body)
+
+
+def _reason(error: Exception, timeout: float) -> str:
+    """Why no answer came back, in a few words."""
+    # The order matters: each of these is one of those below it.
+    match error:
+        case TimeoutError():
+            return f"no answer within {timeout:g} s"
+        case aiohttp.ClientConnectorDNSError() | UnicodeError():
+            return "unknown host"
+        case aiohttp.ClientConnectorCertificateError():
+            cause = error.certificate_error
+            text = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else ""
+            return f"TLS: {text or cause}"
+        case aiohttp.ClientSSLError():
+            return "TLS: handshake failed"
+        case aiohttp.ServerDisconnectedError():
+            return "connection closed without an answer"
+        case aiohttp.ClientPayloadError():
+            return "answer cut short"
+        case aiohttp.ClientResponseError():
+            return "answer is not HTTP"
+        case OSError() if error.errno:
+            return os.strerror(error.errno).lower()
+        case _TooLargeError():
+            return f"answer of more than {MAX_BODY} bytes"
+        case _:
+            return "connection failed"

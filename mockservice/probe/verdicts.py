@@ -1,0 +1,192 @@
+"""The verdicts: what was asked of the lanes, whether it holds, and why not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from mockservice.probe.split import LEVEL, POINT
+from mockservice.propagation import CARRIED, NEVER_CARRIED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mockservice.probe.split import Share, Split
+    from mockservice.probe.tally import Fault, Tally
+
+_CARRIED: Final = frozenset(name.decode() for name in CARRIED)
+_NEVER_CARRIED: Final = frozenset(name.decode() for name in NEVER_CARRIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one thing that was asked holds."""
+
+    name: str
+    holds: bool | None
+    """None: cannot be told."""
+    reasons: tuple[str, ...]
+    """One line each, what counts most first."""
+
+
+def judge(tally: Tally, sent: Iterable[str], split: Split | None) -> tuple[Verdict, ...]:
+    """All verdicts; the one on the split only where weights were expected.
+
+    Args:
+        tally: of all results.
+        sent: the lower-case names of the headers that each request carried.
+        split: the lanes of `tally`, held against the weights expected.
+    """
+    verdicts = [isolation(tally), propagation(tally, sent)]
+    if split is not None:
+        verdicts.append(judge_split(split))
+    return (*verdicts, health(tally))
+
+
+def isolation(tally: Tally) -> Verdict:
+    """Every chain keeps to the lane of its request; with a baseline, to the two of them."""
+    if not tally.answered:
+        return Verdict("isolation", None, ("no chain came back",))
+    if tally.leaks:
+        reasons = (
+            f"{leak.app}({leak.version}) left lane {leak.lane}: {leak.chain} ({_requests(count)})"
+            for leak, count in tally.leaks.most_common()
+        )
+        return Verdict("isolation", False, tuple(reasons))
+    kept = "one version" if tally.baseline is None else f"one version beside {tally.baseline}"
+    chains = "1 chain" if tally.answered == 1 else f"each of {tally.answered} chains"
+    return Verdict("isolation", True, (f"{chains} kept to {kept}",))
+
+
+def propagation(tally: Tally, sent: Iterable[str]) -> Verdict:
+    """Every lane and trace header that a hop received reached the next hop, as it was."""
+    if not tally.answered:
+        return Verdict("propagation", None, ("no chain came back",))
+    unheard = []
+    if tally.silent:
+        silent = ", ".join(tally.silent)
+        unheard.append(f"{silent} answered in text, which does not tell the headers received")
+    if not tally.told:
+        return Verdict("propagation", None, tuple(unheard))
+    lost, unknown = _lost_at_gateway(tally, sent)
+    lost += _lost_between_hops(tally)
+    if lost:
+        return Verdict("propagation", False, (*lost, *unheard))
+    everywhere = [name for name in headers_received(tally) if _reached_all(tally, name)]
+    reached = f"{', '.join(everywhere)} reached {', '.join(tally.told)}"
+    holds = None if unheard or unknown else True
+    return Verdict("propagation", holds, (reached, *unheard, *unknown))
+
+
+def headers_received(tally: Tally) -> list[str]:
+    """The names of all headers that hops received."""
+    return sorted({name for _, name in tally.received})
+
+
+def judge_split(split: Split) -> Verdict:
+    """The lanes came up in the shares expected, as far as chance lets them."""
+    if not split.requests:
+        return Verdict("split", False, ("no request whose lane is known",))
+    test = f"p = {split.p:.2g}, exact binomial test, level {LEVEL:g}"
+    if not split.fits:
+        reasons = (_off(share, split.requests) for share in split.off)
+        return Verdict("split", False, (*reasons, test))
+    seen = ":".join(str(share.seen) for share in split.shares)
+    lanes = ":".join(share.lane for share in split.shares)
+    return Verdict(
+        "split", True, (f"{lanes} came up {seen}, as expected ({test})", *_precision(split))
+    )
+
+
+def health(tally: Tally) -> Verdict:
+    """Every request was answered by a whole chain."""
+    if not tally.requests:
+        return Verdict("health", False, ("no request was answered",))
+    if not tally.faults:
+        return Verdict("health", True, (f"{_requests(tally.requests)}, none failed",))
+    failed = f"{tally.faults.total()} of {_requests(tally.requests)} failed"
+    reasons = (f"{_fault(fault)} ({count})" for fault, count in tally.faults.most_common())
+    return Verdict("health", False, (failed, *reasons))
+
+
+def _lost_at_gateway(tally: Tally, sent: Iterable[str]) -> tuple[list[str], list[str]]:
+    """What was sent and did not reach the first hop; what nobody can tell of."""
+    lost, unknown = [], []
+    first, asked = ", ".join(tally.first), tally.first.total()
+    known = _CARRIED.union(headers_received(tally))
+    for name in sorted(set(sent)):
+        missing = asked - tally.received_first[name]
+        if not missing or name in _NEVER_CARRIED:
+            continue
+        if name in known:
+            blame = _or_not_carried("the gateway drops it", first, name)
+            lost.append(f"{name} was sent, {first} did not receive it: {blame} ({missing})")
+        else:
+            unknown.append(f"{name} was sent, but no hop carries it (see lane_headers)")
+    return lost, unknown
+
+
+def _lost_between_hops(tally: Tally) -> Iterator[str]:
+    counts: defaultdict[tuple[str, str, str, bool], int] = defaultdict(int)
+    versions: defaultdict[tuple[str, str, str, bool], set[str]] = defaultdict(set)
+    for loss, count in tally.losses.items():
+        key = (loss.header, loss.giver, loss.taker, loss.changed)
+        counts[key] += count
+        versions[key].add(loss.giver_version)
+    for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        name, giver, taker, changed = key
+        where = f"{', '.join(sorted(versions[key]))}; {_requests(count)}"
+        if changed:
+            drops = f"{taker} received another value: {giver} does not pass it on"
+        else:
+            drops = f"{taker} did not: " + _or_not_carried(f"{giver} drops it", taker, name)
+        yield f"{giver} received {name}, {drops} ({where})"
+
+
+def _or_not_carried(blame: str, taker: str, name: str) -> str:
+    """A hop tells the headers that it carries: of others it may have received one in silence."""
+    if name in _CARRIED:
+        return blame
+    return f"{blame}, or {taker} does not carry it (see lane_headers)"
+
+
+def _reached_all(tally: Tally, name: str) -> bool:
+    return all(tally.received[app, name] == count for app, count in tally.told.items())
+
+
+def _off(share: Share, requests: int) -> str:
+    seen = f"{share.lane}: {share.seen} of {_requests(requests)}"
+    if not share.expected:
+        return f"{seen}, expected none"
+    return f"{seen}, expected about {share.expected * requests:.4g}"
+
+
+def _precision(split: Split) -> Iterator[str]:
+    """What this many requests tell, and how many would tell more."""
+    if split.to_tell is None:
+        return
+    tells = "no difference"
+    if split.tells is not None:
+        tells = f"a lane that is {split.tells * 100:.0f} points off"
+    line = f"{_requests(split.requests)} tell {tells}"
+    if split.requests < split.to_tell:
+        line += f"; {POINT * 100:.0f} points take about {split.to_tell}"
+    yield line
+    if split.to_tell_seen is not None:
+        seen = _ratio(share.seen / split.requests for share in split.shares)
+        expected = _ratio(share.expected for share in split.shares)
+        yield f"telling {seen} from {expected} takes about {_requests(split.to_tell_seen)}"
+
+
+def _ratio(shares: Iterable[float]) -> str:
+    return ":".join(f"{share * 100:.3g}" for share in shares)
+
+
+def _fault(fault: Fault) -> str:
+    status = "" if fault.status is None else f"{fault.status} "
+    return f"{status}at {fault.hop}: {fault.reason}"
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"

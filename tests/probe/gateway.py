@@ -1,0 +1,94 @@
+"""A real HTTP server in the place of a gateway: each test says what it answers."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+from mockservice.chain import JSON_TYPE, TEXT_TYPE, Chain, Failure, Hop
+from tests.running import new_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from email.message import Message
+
+APPS = ("mocka", "mockb", "mockc")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the gateway answers."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON_TYPE
+
+
+@dataclass
+class Gateway:
+    """A running gateway, and what it was asked."""
+
+    url: str
+    requests: list[Message] = field(default_factory=list)
+    """The headers of each request."""
+
+
+@contextmanager
+def gateway(answer: Callable[[int, Message], Answer]) -> Iterator[Gateway]:
+    """Answer the requests, numbered from 0, with what `answer` makes of number and headers."""
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # Head and body in one piece: in two, the second waits for an acknowledgement.
+        wbufsize = 65536
+
+        def do_GET(self) -> None:
+            with lock:
+                number = len(asked.requests)
+                asked.requests.append(self.headers)
+            made = answer(number, self.headers)
+            self.send_response(made.status)
+            self.send_header("Content-Type", made.content_type)
+            self.send_header("Content-Length", str(len(made.body)))
+            self.end_headers()
+            self.wfile.write(made.body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer((new_address(), 8000), Handler)
+    server.daemon_threads = True
+    server.block_on_close = False
+    asked = Gateway(f"http://{server.server_address[0]!s}:8000/mock")
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def hops(versions: str, headers: dict[str, str] | None = None) -> tuple[Hop, ...]:
+    """mocka, mockb and so on at these versions, each of which tells that it received `headers`."""
+    received = {"traceparent": "00-1-2-01"} if headers is None else headers
+    named = list(zip(APPS, versions.split(), strict=False))
+    return tuple(
+        Hop(app, version, f"10.0.0.{place}", 200, float(len(named) - place), dict(received))
+        for place, (app, version) in enumerate(named)
+    )
+
+
+def chain(versions: str, failure: Failure | None = None) -> Answer:
+    """A chain in the JSON form; with a failure as a hop answers it."""
+    status = 200 if failure is None else 504 if failure.kind == "timeout" else 502
+    return Answer(Chain(hops(versions), failure).to_json(), status)
+
+
+def text(body: str, status: int = 200) -> Answer:
+    """An answer in the text form, or of someone else."""
+    return Answer(body.encode(), status, TEXT_TYPE)
