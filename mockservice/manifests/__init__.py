@@ -1,0 +1,1 @@
+"""Kubernetes manifests of lanes: reading them, and checking what no schema checks."""

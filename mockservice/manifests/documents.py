@@ -1,0 +1,289 @@
+"""Manifests as documents that know where they stand: YAML files in, one `Document` per object out.
+
+What is read is what `kubectl apply -f` would read: the YAML files of a folder without its
+subfolders, several documents in a file, `kind: List` unfolded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
+
+MAX_FILE: Final = 1024 * 1024
+"""Bytes of one file."""
+MAX_FILES: Final = 1000
+MAX_NODES: Final = 100_000
+"""Keys and values of one document, its aliases written out."""
+_SUFFIXES: Final = (".yaml", ".yml")
+
+# Of the kinds that one meets beside lanes, those that live in no namespace.
+_CLUSTER_SCOPED: Final = frozenset(
+    {
+        "ASMSwimLane",
+        "ASMSwimLaneGroup",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "GatewayClass",
+        "Namespace",
+        "PersistentVolume",
+        "StorageClass",
+    }
+)
+
+
+class ManifestError(ValueError):
+    """Manifests that cannot be read; its text is one line: where, what, and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One object of a manifest."""
+
+    path: Path
+    line: int
+    """Where it begins in the file, the first line being 1."""
+    body: dict[str, Any]
+    node: yaml.MappingNode = field(repr=False, compare=False)
+    """The same with the lines that its fields stand on."""
+
+    @property
+    def api_version(self) -> str:
+        """The `apiVersion`, such as `apps/v1`."""
+        return str(self.body["apiVersion"])
+
+    @property
+    def kind(self) -> str:
+        """The `kind`, such as `Deployment`."""
+        return str(self.body["kind"])
+
+    @property
+    def name(self) -> str:
+        """The `metadata.name`."""
+        return str(self.body["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """The `metadata.namespace`: `default` when absent, empty for kinds that live in none."""
+        if self.kind in _CLUSTER_SCOPED:
+            return ""
+        return str(self.body["metadata"].get("namespace") or "default")
+
+    def where(self, place: str = "") -> str:
+        """Name a field for the user: the file, its line there, the object and the field.
+
+        Args:
+            place: the field, such as `spec.http[0].route`; empty for the object itself. Of a
+                field that is not there, the line is that of the innermost one around it.
+        """
+        named = f"{self.path}:{_line_of(self.node, place)}: {self.kind} {self.name}"
+        return f"{named}: {place}" if place else named
+
+
+def read(paths: Iterable[Path]) -> list[Document]:
+    """Read files, and the YAML files of folders in the order of their names.
+
+    A file that is named twice is read once.
+
+    Raises:
+        ManifestError: a path is not there or holds no manifest, a file is no YAML or too large,
+            a document is no Kubernetes object, or two describe the same one.
+    """
+    files: dict[Path, Path] = {}
+    for path in paths:
+        for file in _files(Path(path)):
+            files.setdefault(file.resolve(), file)
+    if len(files) > MAX_FILES:
+        raise ManifestError(f"{len(files)} files of manifests: must be at most {MAX_FILES}")
+    documents: dict[tuple[str, str, str, str], Document] = {}
+    for file in files.values():
+        for document in _read_file(file):
+            group = document.api_version.rpartition("/")[0]
+            key = (group, document.kind, document.namespace, document.name)
+            if first := documents.get(key):
+                raise ManifestError(
+                    f"{document.where()}: must be described once,"
+                    f" is in {first.path}:{first.line} as well"
+                )
+            documents[key] = document
+    return list(documents.values())
+
+
+def _files(path: Path) -> list[Path]:
+    try:
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+            if not files:
+                raise ManifestError(f"{path}: must hold manifests, *.yaml or *.yml")
+            return files
+        if path.is_file():
+            return [path]
+    except OSError as error:
+        raise ManifestError(f"{path}: {_reason(error)}") from None
+    raise ManifestError(f"{path}: no such file or folder")
+
+
+def _read_file(path: Path) -> Iterator[Document]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise ManifestError(f"{path}: must be at most {MAX_FILE} bytes")
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise ManifestError(f"{path}: {_reason(error)}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{path}: must be text in UTF-8") from None
+    loader: _Loader | None = None
+    try:
+        loader = _Loader(text)
+        while (node := _next(loader)) is not None:
+            yield from _documents(path, loader, node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise ManifestError(f"{path}{line}: no YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ManifestError(f"{path}: no YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ManifestError(f"{path}: nested too deeply") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _next(loader: _Loader) -> yaml.Node | None:
+    return loader.get_node() if loader.check_node() else None
+
+
+def _documents(path: Path, loader: _Loader, node: yaml.Node) -> Iterator[Document]:
+    if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
+        return
+    place = f"{path}:{node.start_mark.line + 1}"
+    if _size(node, {}) > MAX_NODES:
+        raise ManifestError(f"{place}: a document must have at most {MAX_NODES} keys and values")
+    body = loader.construct_document(node)
+    if not isinstance(node, yaml.MappingNode) or not isinstance(body, dict):
+        raise ManifestError(f"{place}: must be a Kubernetes object, not {_shown(body)}")
+    if body.get("kind") != "List":
+        yield _document(path, node, body)
+        return
+    items = _child(node, "items")
+    if not isinstance(items, yaml.SequenceNode):
+        raise ManifestError(f"{place}: List: items: must be a list")
+    for item, item_body in zip(items.value, body["items"], strict=True):
+        if not isinstance(item, yaml.MappingNode):
+            line = item.start_mark.line + 1
+            shown = _shown(item_body)
+            raise ManifestError(f"{path}:{line}: must be a Kubernetes object, not {shown}")
+        yield _document(path, item, item_body)
+
+
+def _document(path: Path, node: yaml.MappingNode, body: dict[str, Any]) -> Document:
+    metadata = body.get("metadata")
+    line = node.start_mark.line + 1
+    named = metadata if isinstance(metadata, dict) else {}
+    needed = {
+        "apiVersion": body.get("apiVersion"),
+        "kind": body.get("kind"),
+        "metadata.name": named.get("name"),
+        "metadata.namespace": named.get("namespace") or "default",
+    }
+    for name, value in needed.items():
+        if not isinstance(value, str) or not value:
+            at = _line_of(node, name)
+            raise ManifestError(f"{path}:{at}: {name}: must be set to text, not {_shown(value)}")
+    return Document(path, line, body, node)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as Kubernetes reads it: keys are text and stand once, dates are texts."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
+        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.tag != "tag:yaml.org,2002:str":
+                shown = repr(key.value) if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
+                problem = f"a key must be text, not {shown}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            if key.value in seen:
+                problem = f"a key must stand once, not {key.value!r} again"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many nodes a document has once its aliases are written out."""
+    known = sizes.get(id(node))
+    if known is not None:
+        return known
+    # An alias inside of what it stands for never ends.
+    sizes[id(node)] = MAX_NODES + 1
+    total = 1
+    if isinstance(node, yaml.SequenceNode):
+        total += sum(_size(item, sizes) for item in node.value)
+    elif isinstance(node, yaml.MappingNode):
+        total += sum(_size(key, sizes) + _size(value, sizes) for key, value in node.value)
+    sizes[id(node)] = total
+    return total
+
+
+def _line_of(node: yaml.Node, place: str) -> int:
+    """The line of a field such as `spec.http[0].route`, or of the innermost one around it."""
+    line: int = node.start_mark.line + 1
+    while place:
+        if isinstance(node, yaml.SequenceNode):
+            number, _, rest = place.removeprefix("[").partition("]")
+            if not number.isdigit() or int(number) >= len(node.value):
+                break
+            node, place = node.value[int(number)], rest.removeprefix(".")
+            line = node.start_mark.line + 1
+            continue
+        # Keys may have dots of their own, as labels do: the longest that fits is meant.
+        fitting = [
+            (key, value)
+            for key, value in (node.value if isinstance(node, yaml.MappingNode) else ())
+            if isinstance(key.value, str)
+            and place.startswith(key.value)
+            and place[len(key.value) : len(key.value) + 1] in ("", ".", "[")
+        ]
+        if not fitting:
+            break
+        key, node = max(fitting, key=lambda pair: len(pair[0].value))
+        place = place[len(key.value) :].removeprefix(".")
+        line = key.start_mark.line + 1
+    return line
+
+
+def _child(node: yaml.MappingNode, name: str) -> yaml.Node | None:
+    children: dict[Any, yaml.Node] = {key.value: value for key, value in node.value}
+    return children.get(name)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+    return repr(value)

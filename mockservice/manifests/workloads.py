@@ -1,0 +1,115 @@
+"""Checks of Services and Deployments: who is behind a name, and which name comes next."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mockservice.manifests.inventory import Inventory, host_of, miss, pod_labels, selects
+from mockservice.manifests.kinds import DEPLOYMENT, SERVICE
+from mockservice.manifests.problems import Problem, one_of, problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mockservice.manifests.documents import Document
+
+
+def check(inventory: Inventory) -> Iterator[Problem]:
+    """Check all Services and Deployments."""
+    for deployment in inventory.of(DEPLOYMENT):
+        yield from _check_labels(deployment)
+        yield from _check_upstream(inventory, deployment)
+    for service in inventory.of(SERVICE):
+        yield from _check_selector(inventory, service)
+
+
+def _check_labels(deployment: Document) -> Iterator[Problem]:
+    labels = pod_labels(deployment)
+    wanted: dict[str, str] = deployment.body["spec"]["selector"].get("matchLabels") or {}
+    for name, value in wanted.items():
+        if labels.get(name) != value:
+            place = f"spec.template.metadata.labels.{name}"
+            shown = repr(labels[name]) if name in labels else "nothing"
+            reason = f"must be {value!r}, as the selector asks for, not {shown}"
+            yield problem(deployment, place, reason)
+
+
+def _check_selector(inventory: Inventory, service: Document) -> Iterator[Problem]:
+    spec = service.body["spec"]
+    selector = spec.get("selector")
+    if selector is None:
+        # Whoever makes such a Service says himself what is behind it.
+        return
+    if reason := miss(selector, inventory.pods(service.namespace)):
+        yield problem(service, "spec.selector", f"selects no Deployment: {reason}")
+        return
+    names = {
+        port["name"]
+        for deployment in inventory.of(DEPLOYMENT)
+        if deployment.namespace == service.namespace and selects(selector, pod_labels(deployment))
+        for container in deployment.body["spec"]["template"]["spec"]["containers"]
+        for port in container.get("ports") or []
+        if port.get("name")
+    }
+    for index, port in enumerate(spec.get("ports") or []):
+        target = port.get("targetPort")
+        if isinstance(target, str) and target not in names:
+            place = f"spec.ports[{index}].targetPort"
+            yield problem(
+                service, place, f"no container has port {target!r}; {one_of(target, names)}"
+            )
+
+
+def _check_upstream(inventory: Inventory, deployment: Document) -> Iterator[Problem]:
+    for number, container in enumerate(deployment.body["spec"]["template"]["spec"]["containers"]):
+        for index, variable in enumerate(container.get("env") or []):
+            if variable["name"] == "upstream_url" and variable.get("value"):
+                place = f"spec.template.spec.containers[{number}].env[{index}].value"
+                reason = _upstream_reason(inventory, variable["value"], deployment.namespace)
+                if reason:
+                    yield problem(deployment, place, f"{variable['value']}: {reason}")
+
+
+def _upstream_reason(inventory: Inventory, url: str, namespace: str) -> str | None:
+    """What is wrong with an `upstream_url`; None if nothing is."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or parts.scheme not in ("http", "https"):
+        return "must be an http or https URL with a host"
+    name = _service_named(inventory, host.rstrip("."), namespace)
+    if name is None:
+        return None
+    if name not in inventory.services:
+        known = {
+            service.name
+            if service.namespace == namespace
+            else f"{service.name}.{service.namespace}"
+            for service in inventory.services.values()
+        }
+        return f"there is no Service {host!r}; {one_of(host, known)}"
+    return inventory.no_port(name, port or (443 if parts.scheme == "https" else 80))
+
+
+def _service_named(inventory: Inventory, host: str, namespace: str) -> str | None:
+    """The full name of the Service that a pod means by a host; None if it is outside of here.
+
+    Source: Kubernetes, "DNS for Services and Pods".
+    """
+    try:
+        ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return None
+    name, _, rest = host.partition(".")
+    owner, _, suffix = rest.partition(".")
+    namespaces = {document.namespace for document in inventory.of(DEPLOYMENT)}
+    namespaces |= {document.namespace for document in inventory.of(SERVICE)}
+    if suffix in ("svc", "svc.cluster.local") or (not suffix and owner in namespaces):
+        return host_of(name, owner)
+    return None if rest else host_of(name, namespace)

@@ -1,0 +1,133 @@
+"""The pods in `k8s/` are as restricted as Kubernetes can ask for, and all alike."""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from mockservice import server, tracing
+from mockservice.settings import Settings
+from tests.manifests.folders import FOLDERS, K8S, documents
+
+if TYPE_CHECKING:
+    from mockservice.manifests.documents import Document
+
+_DEPLOYMENTS = [
+    pytest.param(document, id=f"{folder}-{document.name}")
+    for folder in FOLDERS
+    for document in documents(folder)
+    if document.kind == "Deployment"
+]
+_HOPS = [deployment for deployment in _DEPLOYMENTS if "tracing-jaeger" not in str(deployment.id)]
+
+# Of a pod's volumes, the restricted standard leaves these.
+_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+
+
+def _pod(deployment: Document) -> Any:
+    return deployment.body["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("deployment", _DEPLOYMENTS)
+def test_a_pod_keeps_the_restricted_pod_security_standard(deployment: Document) -> None:
+    pod = _pod(deployment)
+    for name in ("hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"):
+        assert name not in pod
+    assert all(set(volume) - {"name"} <= _VOLUMES for volume in pod.get("volumes", []))
+    security = pod["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["runAsUser"] > 0
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"sysctls", "seLinuxOptions", "windowsOptions", "appArmorProfile"} & set(security)
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            # Not a part of the standard.
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert all("hostPort" not in port for port in container["ports"])
+        for hook in (*container.get("lifecycle", {}).values(), container["readinessProbe"]):
+            assert "host" not in hook.get("httpGet", {}) | hook.get("tcpSocket", {})
+
+
+@pytest.mark.parametrize("deployment", _DEPLOYMENTS)
+def test_a_pod_gets_no_service_account_token_and_has_limits(deployment: Document) -> None:
+    pod = _pod(deployment)
+    assert pod["automountServiceAccountToken"] is False
+    for container in pod["containers"]:
+        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+        assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+
+
+@pytest.mark.parametrize("deployment", _HOPS)
+def test_a_hop_is_the_walkthroughs(deployment: Document) -> None:
+    app, version = deployment.name.rsplit("-", 1)
+    template = deployment.body["spec"]["template"]
+    walkthrough = {"app": app, "version": version, "ASM_TRAFFIC_TAG": version}
+    assert deployment.body["spec"]["selector"] == {"matchLabels": walkthrough}
+    assert template["metadata"]["labels"].items() >= walkthrough.items()
+    (container,) = template["spec"]["containers"]
+    env = {variable["name"]: variable["value"] for variable in container["env"]}
+    upstream = {"mocka": "http://mockb:8000/", "mockb": "http://mockc:8000/", "mockc": None}[app]
+    assert env == {"version": version, "app": app} | (
+        {"upstream_url": upstream} if upstream else {}
+    )
+    assert container["name"] == "default"
+    assert container["ports"] == [{"name": "http", "containerPort": Settings.from_env(env).port}]
+
+
+@pytest.mark.parametrize("deployment", _HOPS)
+def test_a_hop_is_as_all_others_but_for_its_names(deployment: Document) -> None:
+    app, version = deployment.name.rsplit("-", 1)
+    first = next(one for one in documents("workloads") if one.name == "mocka-v1")
+
+    def anonymous(document: Document, app: str, version: str) -> str:
+        body = deepcopy(document.body)
+        del body["apiVersion"]
+        (container,) = body["spec"]["template"]["spec"]["containers"]
+        container["env"] = [one for one in container["env"] if one["name"] != "upstream_url"]
+        text = yaml.safe_dump(body)
+        return re.sub(rf"\b{version}\b", "VERSION", re.sub(rf"\b{app}\b", "APP", text))
+
+    assert anonymous(deployment, app, version) == anonymous(first, "mocka", "v1")
+
+
+@pytest.mark.parametrize("deployment", _HOPS)
+def test_a_hop_is_asked_for_its_reserved_paths(deployment: Document) -> None:
+    container = _pod(deployment)["containers"][0]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
+
+
+@pytest.mark.parametrize("deployment", _HOPS)
+def test_a_hop_and_its_sidecar_get_the_time_to_drain(deployment: Document) -> None:
+    pod = _pod(deployment)
+    rollout = deployment.body["spec"]["strategy"]["rollingUpdate"]
+    assert rollout == {"maxSurge": 1, "maxUnavailable": 0}
+    waited = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    longest = waited + server.GRACE_PERIOD + tracing._FLUSH_TIMEOUT
+    assert longest < pod["terminationGracePeriodSeconds"]
+    annotations = deployment.body["spec"]["template"]["metadata"]["annotations"]
+    sidecar = yaml.safe_load(annotations["proxy.istio.io/config"])
+    assert sidecar["holdApplicationUntilProxyStarts"] is True
+    assert float(sidecar["terminationDrainDuration"].removesuffix("s")) >= longest
+
+
+def test_a_hop_that_is_in_more_than_one_folder_is_the_same_in_all() -> None:
+    files = list(K8S.rglob("mockb-v3.yaml"))
+    assert len(files) == 4
+    assert len({file.read_text() for file in files}) == 1

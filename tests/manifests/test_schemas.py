@@ -1,0 +1,89 @@
+"""Every document in `k8s/` fits the schema of its kind, and has no field beside it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+
+from mockservice.manifests import asm
+from mockservice.manifests.inventory import kind_of
+from mockservice.manifests.shapes import misfits
+from tests.manifests import shapes_of_others
+from tests.manifests.folders import FOLDERS, documents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mockservice.manifests.documents import Document
+
+# The first release that has preStop's `sleep` without asking for it, and the latest known.
+_KUBERNETES = ("1.30", kubernetes_validate.latest_version())
+_SHAPES = {**asm.SHAPES, **shapes_of_others.SHAPES}
+
+_ALL = [
+    pytest.param(document, id=f"{folder}-{document.kind}-{document.namespace}-{document.name}")
+    for folder in FOLDERS
+    for document in documents(folder)
+]
+
+
+def _schema_problems(document: Document) -> Iterator[str]:
+    group = document.api_version.rpartition("/")[0]
+    if group in ("", "apps"):
+        for version in _KUBERNETES:
+            try:
+                kubernetes_validate.validate(document.body, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                yield f"Kubernetes {version}: {error.message}"
+    elif group.endswith(".istio.io"):
+        yield from _istio_problems(document)
+    else:
+        for problem in misfits(document, _SHAPES[kind_of(document)], document.body):
+            yield str(problem)
+
+
+def _istio_problems(document: Document) -> Iterator[str]:
+    group, version = document.api_version.split("/")
+    module = import_module(f"cloudcoil.models.istio.{group.removesuffix('.istio.io')}.{version}")
+    try:
+        model = getattr(module, document.kind).model_validate(document.body)
+    except ValueError as error:
+        yield str(error)
+        return
+    # The models take unknown fields and drop them, so that what comes back is what they know.
+    known: Any = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    if known != document.body:
+        yield f"{document.body} is known as {known}"
+
+
+@pytest.mark.parametrize("document", _ALL)
+def test_a_document_fits_the_schema_of_its_kind(document: Document) -> None:
+    assert list(_schema_problems(document)) == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_schemas_refuse_a_field_that_they_do_not_know(folder: str) -> None:
+    for document in documents(folder):
+        # What a ConfigMap holds is its own; of the others it is the `spec` that has a shape.
+        spec = document.body if document.kind == "ConfigMap" else document.body["spec"]
+        spec["wieght"] = 50
+        assert list(_schema_problems(document)) != [], document.where()
+
+
+def test_every_kind_has_a_schema() -> None:
+    assert {
+        document.api_version.rpartition("/")[0]
+        for folder in FOLDERS
+        for document in documents(folder)
+    } == {
+        "",
+        "apps",
+        "argoproj.io",
+        "gateway.networking.k8s.io",
+        "istio.alibabacloud.com",
+        "networking.istio.io",
+        "telemetry.istio.io",
+    }
