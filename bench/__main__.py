@@ -1,4 +1,4 @@
-"""`python -m bench`: load each contender's three-hop chain, side by side, and tell the ratios."""
+"""`python -m bench`: load the hop beside its references, and tell what it reaches."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import argparse
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
 
-from bench import chains, go_hop, report
-from bench.contenders import CONTENDERS
-from bench.load import Measurement, find_wrk, measure
+from bench import go_hop, reach, report
+from bench.growth import measure_growth
+from bench.load import find_wrk
+from bench.memory import measure_memory
 from bench.processes import BenchError, MissingError, Processes
-
-_ROUNDS: Final = 5
-_SECONDS: Final = 4
-_WARM_UP_SECONDS: Final = 1
-_RECEIVER_HOST: Final = "127.70.0.1"
-_RECEIVER: Final = f"http://{_RECEIVER_HOST}:{chains.PORT}/"
+from bench.run import Run
+from bench.startup import measure_startup
+from bench.tail import measure_tail
+from bench.throughput import measure_throughput
+from bench.workers import measure_workers
 
 
 def main() -> int:
@@ -28,19 +27,17 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="one short round each; leaves RESULTS.md alone"
+        "--quick", action="store_true", help="little of everything; leaves RESULTS.md alone"
     )
     quick = parser.parse_args().quick
-    rounds, seconds = (1, 2) if quick else (_ROUNDS, _SECONDS)
     try:
-        results = _run(rounds, seconds)
+        measured = _measure(quick)
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2 if isinstance(error, MissingError) else 1
     except KeyboardInterrupt:
         sys.stderr.write("bench: interrupted\n")
         return 130
-    measured = report.section(results, seconds)
     print(f"\n{measured}")
     if not quick:
         report.write(measured)
@@ -48,44 +45,32 @@ def main() -> int:
     return 0
 
 
-def _run(rounds: int, seconds: int) -> list[report.Result]:
+def _measure(quick: bool) -> str:
+    """Measure everything; what RESULTS.md is to say."""
     _check_machine()
     cores = sorted(os.sched_getaffinity(0))
-    hop_core, load_core = cores[0], cores[-1]
     with Processes() as processes:
-        _progress("building the hop in Go")
-        go_hop.build(processes, load_core)
-        _progress("starting the chains")
-        command = [sys.executable, "-m", "bench.receiver", _RECEIVER_HOST, str(chains.PORT)]
-        processes.start("receiver", command, load_core, {"PATH": os.environ["PATH"]})
-        processes.wait_until(
-            lambda: chains.fetch(_RECEIVER, {}) is not None, chains.START_TIMEOUT, "receiver"
-        )
-        running = [
-            chains.start(processes, contender, number, hop_core, _RECEIVER)
-            for number, contender in enumerate(CONTENDERS, 1)
-        ]
-        for chain in running:
-            name = f"{chain.contender.name}: the chain's answer"
-            processes.wait_until(chain.answers, chains.START_TIMEOUT, name)
-        requests = [0] * len(running)
-        measured: list[list[Measurement]] = [[] for _ in running]
-        for number in range(1, rounds + 1):
-            for index, chain in enumerate(running):
-                _progress(f"round {number} of {rounds}: {chain.contender.name}")
-                warm_up = measure(processes, chain, _WARM_UP_SECONDS, load_core)
-                measurement = measure(processes, chain, seconds, load_core)
-                measured[index].append(measurement)
-                requests[index] += warm_up.requests + measurement.requests
-        results = []
-        for index, chain in enumerate(running):
-            # Stopping a hop sends the spans that it still has.
-            processes.stop(chain.hops)
-            spans = None
-            if chain.contender.traced:
-                spans = _spans(index + 1) / requests[index]
-            results.append(report.Result(chain.contender, measured[index], spans))
-        return results
+        run = Run(processes, hop_core=cores[0], load_core=cores[-1], quick=quick)
+        # What watches a hop does not take its core.
+        os.sched_setaffinity(0, {run.load_core})
+        run.tell("building the hop in Go")
+        go_hop.build(processes, run.load_core)
+        throughput = measure_throughput(run)
+        tail = measure_tail(run, throughput)
+        memory = measure_memory(run)
+        startup = measure_startup(run)
+        growth = measure_growth(run)
+        workers = measure_workers(run)
+    sections = [part.section() for part in (throughput, tail, memory, startup, growth, workers)]
+    goals = [
+        *throughput.goals(),
+        tail.goal(),
+        memory.goal(),
+        startup.goal(),
+        *growth.goals(),
+        workers.goal(),
+    ]
+    return "\n\n".join([*sections, reach.section(goals), report.machine()])
 
 
 def _check_machine() -> None:
@@ -103,18 +88,6 @@ def _check_machine() -> None:
             raise MissingError(f"{package} is not here: run it as `make bench`") from None
     if len(os.sched_getaffinity(0)) < 2:
         raise MissingError("two cores are needed, one for the hops and one for the load: one here")
-
-
-def _spans(number: int) -> int:
-    """The spans of contender `number` that came to the receiver."""
-    count = chains.fetch(f"{_RECEIVER}{number}", {})
-    if count is None:
-        raise BenchError("receiver: no answer")
-    return int(count)
-
-
-def _progress(text: str) -> None:
-    sys.stderr.write(f"bench: {text}\n")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,10 @@ class RunningChain:
         """What the whole chain has to say."""
         return "".join(hop.line for hop in self.hops)
 
+    def answers(self) -> bool:
+        """Whether all hops do."""
+        return fetch(self.url, _UNSAMPLED) == self.answer
+
     def last(self, length: int) -> RunningChain:
         """The chain of its last `length` hops."""
         return RunningChain(self.contender, self.hops[-length:])
@@ -128,11 +132,8 @@ def wait(run: Run, chains: Iterable[RunningChain]) -> None:
         BenchError: one does not.
     """
     for chain in chains:
-        run.processes.wait_until(
-            lambda chain=chain: fetch(chain.url, _UNSAMPLED) == chain.answer,  # type: ignore[misc]
-            START_TIMEOUT,
-            f"{chain.contender.name}: the chain's answer",
-        )
+        name = f"{chain.contender.name}: the chain's answer"
+        run.processes.wait_until(chain.answers, START_TIMEOUT, name)
 
 
 def stop(run: Run, chains: Iterable[RunningChain]) -> None:

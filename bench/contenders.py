@@ -17,7 +17,7 @@ class Contender:
 
     name: str
     command: tuple[str, ...]
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, hash=False)
     traced: bool = False
     """Whether it exports every request's spans."""
     ready: str = "/"

@@ -172,7 +172,7 @@ def _send(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 def _process_ids() -> Iterator[int]:
-    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def _session_id(pid: int) -> int | None:

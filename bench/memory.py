@@ -1,0 +1,65 @@
+"""Resident memory after many requests: does the hop keep any of them?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bench import chains, markdown
+from bench.contenders import HELLO, MOCKSERVICE
+from bench.load import CONNECTIONS, measure
+from bench.reach import Goal
+
+if TYPE_CHECKING:
+    from bench.chains import RunningChain
+    from bench.run import Run
+
+_SECONDS: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident set sizes in MiB."""
+
+    requests: int
+    """How many they had answered, at least."""
+    hop: float
+    """The mean of three hops."""
+    hello: float
+
+    def goal(self) -> Goal:
+        """The hop against the bare server."""
+        return Goal(
+            f"resident memory per hop after {self.requests:,} requests, against a bare aiohttp + "
+            "uvloop server's",
+            self.hop / self.hello,
+            1.0,
+        )
+
+    def section(self) -> str:
+        """The numbers and how they were measured."""
+        text = f"""
+            After {self.requests:,} requests over {CONNECTIONS} connections (and the rest of the
+            second in which the last of them came), a hop of the chain has {self.hop:.1f} MiB
+            of resident memory, the mean of its three; a bare aiohttp + uvloop server that says
+            "hello" (`bench/hello.py`) has {self.hello:.1f} MiB."""
+        return f"## Memory\n\n{markdown.paragraph(text)}"
+
+
+def measure_memory(run: Run) -> Memory:
+    """Give a new chain and a new bare server their requests, and look at both."""
+    requests = run.size(100_000, 10_000)
+    chain = chains.start(run, MOCKSERVICE, 1)
+    hello = chains.start(run, HELLO, 2, length=1)
+    chains.wait(run, [chain, hello])
+    memory = Memory(requests, _after(run, chain, requests), _after(run, hello, requests))
+    chains.stop(run, [chain, hello])
+    return memory
+
+
+def _after(run: Run, chain: RunningChain, requests: int) -> float:
+    run.tell(f"memory after {requests:,} requests: {chain.contender.name}")
+    while requests > 0:
+        measurement = measure(run, chain, _SECONDS)
+        requests -= measurement.requests
+    return measurement.memory_per_hop

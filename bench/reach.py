@@ -1,0 +1,44 @@
+"""The table "To reach": what the hop is held to, and where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench import markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One row: a number and what it has to reach."""
+
+    what: str
+    value: float
+    target: float
+    at_least: bool = False
+    """Whether the value has to be at least the target (else: at most)."""
+    percent: bool = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is."""
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+def section(goals: Sequence[Goal]) -> str:
+    """The table."""
+    rows = [["", "value", "target", ""]]
+    for goal in goals:
+        bound = "at least" if goal.at_least else "at most"
+        rows.append(
+            [
+                goal.what,
+                f"{goal.value:{'.1%' if goal.percent else '.3g'}}",
+                f"{bound} {goal.target:{'.0%' if goal.percent else '.1f'}}",
+                "reached" if goal.reached else "not reached",
+            ]
+        )
+    return f"## To reach\n\n{markdown.table(rows)}"

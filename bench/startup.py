@@ -1,0 +1,83 @@
+"""From exec to the first answer that says that a hop is ready."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from bench import chains, markdown
+from bench.contenders import HELLO, MOCKSERVICE
+from bench.reach import Goal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.contenders import Contender
+    from bench.run import Run
+
+_EVERY: Final = 0.0005
+"""Seconds from one look whether a hop is ready to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """Start by start, in seconds."""
+
+    hop: Sequence[float]
+    hello: Sequence[float]
+
+    def goal(self) -> Goal:
+        """The hop against the bare server."""
+        pairs = zip(self.hop, self.hello, strict=True)
+        return Goal(
+            "start, exec to `/readyz` 200, tracing not configured, against the bare server's",
+            median(own / others for own, others in pairs),
+            1.1,
+        )
+
+    def section(self) -> str:
+        """The numbers and how they were measured."""
+        starts = markdown.count(len(self.hop), "interleaved start")
+        text = f"""
+            From exec to the 200 of `/readyz`, asked for every {_EVERY * 1000:g} ms from another
+            core, the hop takes {median(self.hop) * 1000:.0f} ms; the bare server takes
+            {median(self.hello) * 1000:.0f} ms to its first 200. Medians of {starts}, all modules
+            compiled and in the page cache."""
+        return f"## Start\n\n{markdown.paragraph(text)}"
+
+
+def measure_startup(run: Run) -> Startup:
+    """Start the hop and the bare server in turn."""
+    starts = run.size(15, 3)
+    for contender in (MOCKSERVICE, HELLO):
+        _start(run, contender)
+    hop, hello = [], []
+    for number in range(1, starts + 1):
+        run.tell(f"start {number} of {starts}")
+        hop.append(_start(run, MOCKSERVICE))
+        hello.append(_start(run, HELLO))
+    return Startup(hop, hello)
+
+
+def _start(run: Run, contender: Contender) -> float:
+    """The seconds that one start takes."""
+    chain = chains.start(run, contender, length=1)
+    address = urlsplit(chain.url)
+    request = f"GET {contender.ready} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
+
+    def is_ready() -> bool:
+        try:
+            with socket.create_connection((address.hostname or "", chains.PORT), 5) as connection:
+                connection.sendall(request)
+                return connection.recv(1024).startswith(b"HTTP/1.1 200 ")
+        except OSError:
+            return False
+
+    run.processes.wait_until(is_ready, chains.START_TIMEOUT, contender.name, _EVERY)
+    seconds = time.perf_counter() - chain.hops[0].process.started
+    chains.stop(run, [chain])
+    return seconds

@@ -1,0 +1,83 @@
+"""Latency at a rate that all can hold: half of what the chain in Go can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from bench import chains, markdown
+from bench.contenders import AIOHTTP, GO, MOCKSERVICE, Contender
+from bench.load import CONNECTIONS, SteadyMeasurement, measure_steadily
+from bench.reach import Goal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.run import Run
+    from bench.throughput import Throughput
+
+_CONTENDERS: Final = (GO, MOCKSERVICE, AIOHTTP)
+_WARM_UP_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The rounds of all contenders at one rate."""
+
+    rate: float
+    """Requests per second."""
+    seconds: float
+    rounds: Mapping[Contender, Sequence[SteadyMeasurement]]
+    """No rounds for one that cannot hold the rate."""
+
+    def goal(self) -> Goal:
+        """The p99 against Go's."""
+        pairs = zip(self.rounds[MOCKSERVICE], self.rounds[GO], strict=True)
+        return Goal(
+            "p99 at half of the Go chain's peak rate, against the Go chain's",
+            median(own.p99 / others.p99 for own, others in pairs),
+            1.5,
+        )
+
+    def section(self) -> str:
+        """The table and how it was measured."""
+        rows = [[f"{self.rate:,.0f} requests/s", "p50 ms", "p99 ms", "longest ms"]]
+        for contender, rounds in self.rounds.items():
+            values = [
+                [measurement.p50 for measurement in rounds],
+                [measurement.p99 for measurement in rounds],
+                [measurement.longest for measurement in rounds],
+            ]
+            cells = (f"{median(value):.2f}" if value else "cannot" for value in values)
+            rows.append([contender.name, *cells])
+        count = markdown.count(len(self.rounds[GO]), "interleaved round")
+        text = f"""
+            The same constant rate for all, half of what the chain in Go did above, over
+            {CONNECTIONS} connections; medians over {count} of
+            {self.seconds:g} s each. Requests leave when it is their time, whether or not earlier
+            ones are answered, and latency counts from then. *Cannot*: its peak is
+            below that rate."""
+        return f"## At a constant rate\n\n{markdown.table(rows)}\n\n{markdown.paragraph(text)}"
+
+
+def measure_tail(run: Run, throughput: Throughput) -> Tail:
+    """Load the chains that can hold it with half of the reference's peak rate."""
+    rounds, seconds = run.size(5, 1), run.size(2.0, 1.0)
+    rate = throughput.peak / 2
+    running = [
+        chains.start(run, contender, number)
+        for number, contender in enumerate(_CONTENDERS, 1)
+        if contender in (GO, MOCKSERVICE)
+        or throughput.results[contender].median("requests_per_second") > rate
+    ]
+    chains.wait(run, running)
+    measured: dict[Contender, list[SteadyMeasurement]] = {name: [] for name in _CONTENDERS}
+    for number in range(1, rounds + 1):
+        for chain in running:
+            run.tell(f"constant rate, round {number} of {rounds}: {chain.contender.name}")
+            measure_steadily(run, [chain], rate, _WARM_UP_SECONDS, CONNECTIONS)
+            measurement = measure_steadily(run, [chain], rate, seconds, CONNECTIONS)
+            measured[chain.contender].append(measurement)
+    chains.stop(run, running)
+    return Tail(rate, seconds, measured)
