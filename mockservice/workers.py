@@ -29,6 +29,8 @@ def run(count: int, work: Callable[[int], int]) -> int:
         pid = os.fork()
         if pid == 0:
             os.close(held)
+            # A Ctrl-C goes to a whole process group: it comes from the parent alone, and once.
+            os.setpgid(0, 0)
             _work(lambda: work(lifeline))
         workers.add(pid)
     os.close(lifeline)

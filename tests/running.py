@@ -114,6 +114,8 @@ def launch(app: str, version: str, **env: str) -> RunningHop:
         env={"PATH": os.environ["PATH"], **settings},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        # Signals to its process group reach nothing else.
+        process_group=0,
     )
     line = f"-> {app}(version: {version}, ip: {address})"
     return RunningHop(process, address, f"http://{address}:{env.get('port', 8000)}/", line)

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
+import threading
 from pathlib import Path
 
-from tests.running import RunningHop, launch, request, running, wait_until
+from tests.running import RunningHop, launch, ok, peer, request, running, wait_until
 
 
 def _workers(hop: RunningHop) -> list[int]:
@@ -65,3 +67,23 @@ def test_a_bad_start_is_said_and_ends_with_2() -> None:
         assert set(errors.splitlines()) == {
             f"mockservice: port='8000': must be free on {hop.address} (address already in use)"
         }
+
+
+def test_ctrl_c_drains_them() -> None:
+    release = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        release.wait(20)
+        connection.sendall(ok(b"done"))
+
+    answers: list[str] = []
+    with peer(serve) as other, running(upstream_url=other.url, workers="2") as hop:
+        client = threading.Thread(target=lambda: answers.append(request(hop.url).text))
+        client.start()
+        wait_until(lambda: bool(other.requests))
+        os.killpg(hop.process.pid, signal.SIGINT)
+        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        release.set()
+        client.join(20)
+        assert answers == [f"{hop.line}done"]
+        assert hop.process.wait(20) == 0
