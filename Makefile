@@ -6,10 +6,11 @@ BIN := .venv/bin
 DEMO := .venv/.demo
 DEV := .venv/.dev
 BENCH := bench/.build/venv/.bench
+LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types check bench image image-test lock clean
+.PHONY: help setup demo lanes test lint format types check bench image image-test lock clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,8 +26,11 @@ $(DEMO) $(DEV) $(BENCH):
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-demo: $(DEMO)  ## run mocka -> mockb -> mockc on this machine and look at the chain
-	@$(BIN)/python -m mockservice.demo
+demo: $(DEMO)  ## run the walkthrough's lanes on this machine, probe them, stop them
+	@$(BIN)/python -m mockservice.demo $(LANES)
+
+lanes: $(DEMO)  ## keep those lanes running, and follow edits of the manifests (LANES=...)
+	@$(BIN)/mockservice lanes --watch $(LANES)
 
 test: $(DEV)  ## run all tests
 	$(BIN)/pytest

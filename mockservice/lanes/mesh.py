@@ -1,0 +1,258 @@
+"""The mesh: what the manifests of every kind come down to, as plain frozen data.
+
+Hosts are full names (`mocka.default.svc.cluster.local`), times are seconds, labels are pairs in
+the order of their names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Pairs = tuple[tuple[str, str], ...]
+"""Names and values: labels, environment variables, headers."""
+
+TextKind = Literal["exact", "prefix", "regex", "present", "segments"]
+
+PERCENT_OF_ALL = 100.0
+
+
+def pairs(mapping: dict[str, str]) -> Pairs:
+    """A mapping as pairs, in the order of the names."""
+    return tuple(sorted(mapping.items()))
+
+
+def selects(selector: Pairs, labels: Pairs) -> bool:
+    """Whether pods with these labels are among those that the selector asks for."""
+    return set(selector) <= set(labels)
+
+
+def host_of(name: str, namespace: str) -> str:
+    """The full name of a Service."""
+    return f"{name}.{namespace}.svc.cluster.local"
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One replica of a Deployment."""
+
+    name: str
+    namespace: str
+    labels: Pairs
+    env: Pairs
+    port: int
+    """Where the service in it listens."""
+
+    def __str__(self) -> str:
+        return self.name if self.namespace == "default" else f"{self.namespace}/{self.name}"
+
+    @property
+    def app(self) -> str:
+        """The `app` that the hop shows in the chain."""
+        return dict(self.env).get("app", "")
+
+    @property
+    def version(self) -> str:
+        """The `version` that the hop shows in the chain."""
+        return dict(self.env).get("version", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A name that callers know, and the pods behind it."""
+
+    name: str
+    namespace: str
+    selector: Pairs
+    ports: tuple[int, ...]
+
+    @property
+    def host(self) -> str:
+        """The full name."""
+        return host_of(self.name, self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierDetection:
+    """When a pod that fails is left out for a while; None leaves it to Envoy's default."""
+
+    consecutive_5xx: int | None = None
+    consecutive_gateway_errors: int | None = None
+    interval: float | None = None
+    base_ejection_time: float | None = None
+    max_ejection_percent: int | None = None
+    min_health_percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """The pods of a Service that carry certain labels: a lane's part of it."""
+
+    host: str
+    name: str
+    labels: Pairs
+    outliers: OutlierDetection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a text must be: `value` itself, begin with it, match it whole, or just be there.
+
+    `segments` is a path that begins with the segments of `value` (Gateway API's PathPrefix).
+    """
+
+    kind: TextKind
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a request must be: all of it."""
+
+    uri: Text | None = None
+    method: Text | None = None
+    headers: tuple[tuple[str, Text], ...] = ()
+    without_headers: tuple[tuple[str, Text], ...] = ()
+    source_labels: Pairs = ()
+    """The labels of the caller's pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChanges:
+    """Headers that are set, added, or removed on the way."""
+
+    set: Pairs = ()
+    add: Pairs = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Changes of the request's and of the response's headers."""
+
+    request: HeaderChanges = field(default_factory=HeaderChanges)
+    response: HeaderChanges = field(default_factory=HeaderChanges)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a share of the requests goes."""
+
+    host: str
+    port: int | None = None
+    """None: the only port that the Service has."""
+    subset: str | None = None
+    weight: int = 1
+    headers: Headers = field(default_factory=Headers)
+    fallback: str | None = None
+    """The subset that stands in while `subset` has no pod that is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a failed call is sent again."""
+
+    attempts: int
+    per_try_timeout: float | None = None
+    on: str | None = None
+    """Envoy's and gRPC's conditions and status codes, comma-separated. None: the mesh's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Requests that are delayed, or answered with a status and without a pod."""
+
+    delay: float | None = None
+    delay_percent: float = PERCENT_OF_ALL
+    abort_status: int | None = None
+    abort_percent: float = PERCENT_OF_ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Requests that match one of `matches`, or any where there is none, and where they go."""
+
+    destinations: tuple[Destination, ...]
+    matches: tuple[Match, ...] = ()
+    headers: Headers = field(default_factory=Headers)
+    rewrite_uri: str | None = None
+    rewrite_authority: str | None = None
+    timeout: float | None = None
+    retries: Retries | None = None
+    """None: as often as the mesh does by itself."""
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """The routes of some hosts, the first that matches wins."""
+
+    hosts: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneCarrier:
+    """How the sidecars of some Services find the lane of a request that their pod sends.
+
+    By the trace header's value they remember the route header of the request that came in. Where
+    it is `baggage`, the lane is in the baggage itself, as the member named like the route header.
+    """
+
+    trace_header: str
+    route_header: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """All of it. Nothing in here refers to a manifest or to Envoy."""
+
+    pods: tuple[Pod, ...] = ()
+    services: tuple[Service, ...] = ()
+    subsets: tuple[Subset, ...] = ()
+    outliers: tuple[tuple[str, OutlierDetection], ...] = ()
+    """Of whole hosts; a subset's own go before."""
+    gateway: tuple[RouteTable, ...] = ()
+    gateway_labels: Pairs = ()
+    calls: tuple[RouteTable, ...] = ()
+    """Of the calls between pods. Hosts without a table spread over all their pods."""
+    carriers: tuple[LaneCarrier, ...] = ()
+
+    def service(self, host: str) -> Service | None:
+        """The Service of that full name."""
+        return next((service for service in self.services if service.host == host), None)
+
+    def pods_of(self, service: Service, subset: str | None = None) -> Iterator[Pod]:
+        """The pods behind a Service, or those of one of its subsets."""
+        for pod in self.pods:
+            if pod.namespace != service.namespace or not selects(service.selector, pod.labels):
+                continue
+            if subset is None or any(
+                known.host == service.host
+                and known.name == subset
+                and selects(known.labels, pod.labels)
+                for known in self.subsets
+            ):
+                yield pod
+
+    def services_of(self, pod: Pod) -> list[Service]:
+        """The Services that a pod is behind."""
+        return [
+            service
+            for service in self.services
+            if pod.namespace == service.namespace and selects(service.selector, pod.labels)
+        ]
+
+    def lane_of(self, pod: Pod) -> str:
+        """The lanes that a pod is in: the subsets of its Services, empty if there is none."""
+        hosts = {service.host for service in self.services_of(pod)}
+        names = (
+            subset.name
+            for subset in self.subsets
+            if subset.host in hosts and selects(subset.labels, pod.labels)
+        )
+        return ", ".join(dict.fromkeys(names))

@@ -1,0 +1,78 @@
+"""`mockservice lanes`: manifests -> local lanes -> reports, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from mockservice.lanes.errors import LanesError, RefusedError
+from mockservice.lanes.local import LocalLanes
+from mockservice.lanes.report import ForPeople, ForScripts, Report
+from mockservice.lanes.watch import Watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(paths: list[Path], watch: bool, as_json: bool, quiet: bool, port: int | None) -> int:
+    """Run local lanes; see `mockservice.lanes.command.main`."""
+    report: Report = ForScripts(quiet) if as_json else ForPeople(quiet)
+    return asyncio.run(_until_signal(paths, watch, port, report))
+
+
+async def _until_signal(paths: list[Path], watch: bool, port: int | None, report: Report) -> int:
+    lanes = asyncio.create_task(_run(paths, watch, port, report))
+    stopping = False
+
+    def on_signal(number: int) -> None:
+        nonlocal stopping
+        if stopping:
+            # The guard of the processes kills them once this one has gone.
+            os._exit(128 + number)
+        stopping = True
+        lanes.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    try:
+        await lanes
+    except RefusedError as error:
+        report.problems("refused", error.problems)
+        return 2
+    except LanesError as error:
+        report.problems("failed", [str(error)])
+        return 1
+    except asyncio.CancelledError:
+        pass
+    return 0
+
+
+async def _run(paths: list[Path], watch: bool, port: int | None, report: Report) -> NoReturn:
+    edits = Watch(paths)
+    lanes = LocalLanes(paths, port, report.log, lambda: report.changed(lanes))
+    async with lanes:
+        report.settled("ready", lanes)
+        following = asyncio.create_task(_follow(edits, lanes, report)) if watch else None
+        try:
+            raise LanesError(await lanes.failed())
+        finally:
+            if following is not None:
+                following.cancel()
+                with suppress(asyncio.CancelledError):
+                    await following
+
+
+async def _follow(edits: Watch, lanes: LocalLanes, report: Report) -> None:
+    """Keep the lanes in step with the manifests; those that are no good change nothing."""
+    while True:
+        await edits.change()
+        try:
+            if await lanes.reload():
+                report.settled("moved", lanes)
+        except RefusedError as error:
+            report.problems("refused", error.problems)
+        except LanesError as error:
+            report.problems("refused", [str(error)])

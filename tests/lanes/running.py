@@ -1,0 +1,142 @@
+"""`mockservice lanes` as a process, and what is seen of it through its gateway."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.running import Response, request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TIMEOUT = 40.0
+"""Seconds that local lanes get for whatever they do, on a busy machine."""
+
+K8S = Path(__file__).parents[2] / "k8s"
+
+
+@dataclass
+class RunningLanes:
+    """A process of `mockservice lanes --json`."""
+
+    process: subprocess.Popen[str]
+    errors: Path
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def gateway(self) -> str:
+        """The gateway's URL."""
+        url: str = self.events[0]["gateway"]
+        return url
+
+    def wait_for(self, event: str, after: int = 0) -> dict[str, Any]:
+        """The first such event from the number `after` on."""
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            for said in self.events[after:]:
+                if said["event"] == event:
+                    return said
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"no {event}: {self.events[after:]} {self.errors.read_text()}")
+
+    def get(self, path: str = "/mock", **headers: str) -> Response:
+        """Send a request to the gateway; underscores in names of headers stand for hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return request(f"{self.gateway}{path}", named)
+
+    def versions(self, path: str = "/mock", **headers: str) -> str:
+        """The versions of the hops that answered, as `v1 v1 v2`; fails where one has failed."""
+        response = self.get(path, **headers)
+        assert response.status == 200, response.text
+        return versions_in(response.text)
+
+    def share(self, count: int, **headers: str) -> Counter[str]:
+        """How often which versions answered."""
+        return Counter(self.versions(**headers) for _ in range(count))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(TIMEOUT)
+
+    def children(self) -> list[int]:
+        """The processes that it has started."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def versions_in(text: str) -> str:
+    """The versions in a chain, in order."""
+    return " ".join(re.findall(r"version: ([^,]+),", text))
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and is no zombie."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+@contextmanager
+def lanes(*paths: Path, folder: Path, options: tuple[str, ...] = ()) -> Iterator[RunningLanes]:
+    """Local lanes of manifests, ready; `folder` is for their files."""
+    errors = folder / "errors.txt"
+    command = [sys.executable, "-m", "mockservice", "lanes", "--json", *options]
+    with errors.open("w") as stderr:
+        process = subprocess.Popen(
+            [*command, *map(str, paths)],
+            env={"PATH": os.environ["PATH"], "TMPDIR": str(folder)},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    running = RunningLanes(process, errors)
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            running.events.append(json.loads(line))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        running.wait_for("ready")
+        yield running
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(TIMEOUT)
+            finally:
+                process.kill()
+        reader.join()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def is_plausible(seen: int, count: int, share: float) -> bool:
+    """Whether `seen` of `count` may come of this share: two-sided, wrong once in a million."""
+
+    def probability(of: int) -> float:
+        return math.comb(count, of) * share**of * (1 - share) ** (count - of)
+
+    below = sum(map(probability, range(seen + 1)))
+    above = sum(map(probability, range(seen, count + 1)))
+    return min(below, above) > 0.5e-6

@@ -1,0 +1,170 @@
+"""`mockservice lanes` as a command: its exit codes, its signals, and that nothing survives it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.lanes.building import MOCKA, at_gateway, between_pods, chain, gateway, to, write
+from tests.lanes.running import TIMEOUT, is_running, lanes
+from tests.running import wait_until
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "mockservice", "lanes", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    objects = [*chain(mocka="v1", mockb="v1", mockc="v1"), gateway()]
+    return write(tmp_path / "mock.yaml", *objects, at_gateway({"route": [to(MOCKA)]}))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_everything_and_exits_0(
+    number: int, manifests: Path, tmp_path: Path
+) -> None:
+    with lanes(manifests, folder=tmp_path) as running:
+        children = running.children()
+        assert len(children) == 5  # three pods, Envoy, and the guard of them all
+        assert running.versions() == "v1 v1 v1"
+        assert running.stop(number) == 0
+    assert not any(map(is_running, children))
+    assert [pod["state"] for pod in running.events[-1]["pods"]] == ["draining"] * 3
+    assert not list(tmp_path.glob("mockservice-*"))
+
+
+def test_nothing_survives_sigkill(manifests: Path, tmp_path: Path) -> None:
+    with lanes(manifests, folder=tmp_path) as running:
+        children = running.children()
+        assert len(children) == 5
+        assert all(map(is_running, children))
+        running.stop(signal.SIGKILL)
+        wait_until(lambda: not any(map(is_running, children)))
+        assert not list(tmp_path.glob("mockservice-*"))
+
+
+def name_of(pid: int) -> str:
+    """The name of a process's program."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def slow(path: Path, delay: str) -> Path:
+    """Manifests in which a call of mockb takes long."""
+    fault = {"delay": {"fixedDelay": delay}}
+    return write(
+        path,
+        *chain(mocka="v1", mockb="v1", mockc="v1"),
+        gateway(),
+        at_gateway({"route": [to(MOCKA)]}),
+        between_pods("mockb", {"route": [to("mockb")], "fault": fault}),
+    )
+
+
+def test_a_request_in_flight_is_answered_before_all_ends(tmp_path: Path) -> None:
+    with lanes(slow(tmp_path / "mock.yaml", "2s"), folder=tmp_path) as running:
+        client = http.client.HTTPConnection(running.gateway.removeprefix("http://"))
+        client.request("GET", "/mock")
+        time.sleep(0.5)
+        assert running.stop() == 0
+        assert client.getresponse().status == 200
+        client.close()
+
+
+def test_a_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
+    with lanes(slow(tmp_path / "mock.yaml", "60s"), folder=tmp_path) as running:
+        children = running.children()
+        client = http.client.HTTPConnection(running.gateway.removeprefix("http://"))
+        client.request("GET", "/mock")
+        time.sleep(0.5)
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert running.process.poll() is None
+        assert running.stop() == 128 + signal.SIGTERM
+        wait_until(lambda: not any(map(is_running, children)))
+        client.close()
+
+
+def test_a_pod_that_ends_is_started_again(manifests: Path, tmp_path: Path) -> None:
+    with lanes(manifests, folder=tmp_path) as running:
+        before = len(running.events)
+        pod = next(
+            child
+            for child in running.children()
+            if b"app=mockb" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        )
+        os.kill(pod, signal.SIGKILL)
+        running.wait_for("pods", before)
+        states = [pod["state"] for pod in running.events[before]["pods"]]
+        assert states == ["ready", "restarting", "ready"]
+        wait_until(lambda: running.get().status == 200)
+        assert running.versions() == "v1 v1 v1"
+
+
+def test_the_end_of_envoy_ends_everything(manifests: Path, tmp_path: Path) -> None:
+    with lanes(manifests, folder=tmp_path) as running:
+        children = running.children()
+        os.kill(next(pid for pid in children if name_of(pid) == "envoy"), signal.SIGKILL)
+        assert running.process.wait(TIMEOUT) == 1
+        assert not any(map(is_running, children))
+    assert running.events[-1]["problems"] == ["Envoy has ended, with exit code -9"]
+
+
+def test_a_table_for_people_names_the_gateway_and_every_pod(manifests: Path) -> None:
+    command = [sys.executable, "-m", "mockservice", "lanes", str(manifests), "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(5)]
+    process.send_signal(signal.SIGINT)
+    lines += process.communicate(timeout=TIMEOUT)[0].splitlines()
+    assert process.returncode == 0
+    assert lines[0].split() == ["pod", "app", "version", "lane", "address", "state"]
+    assert [line.split()[:4] for line in lines[1:4]] == [
+        [f"{app}-v1-0", app, "v1", "-"] for app in ("mocka", "mockb", "mockc")
+    ]
+    assert lines[4].startswith("gateway http://127.0.0.1:")
+
+
+def test_the_gateway_listens_at_the_port_asked_for(manifests: Path, tmp_path: Path) -> None:
+    with lanes(manifests, folder=tmp_path) as one:
+        port = int(one.gateway.rpartition(":")[2])
+        taken = run(manifests, "--port", str(port))
+        assert taken.returncode == 2
+        assert taken.stderr == f"mockservice lanes: port {port}: must be free on 127.0.0.1\n"
+        (tmp_path / "two").mkdir()
+        with lanes(manifests, folder=tmp_path / "two") as two:
+            assert two.gateway != one.gateway
+            assert two.versions() == one.versions() == "v1 v1 v1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "the following arguments are required: PATH"),
+        (["/nowhere"], "/nowhere: no such file or folder"),
+        (["--port", "0", "/nowhere"], "'0': must be a number from 1 to 65535"),
+        (["--fast", "/nowhere"], "unrecognized arguments: --fast"),
+    ],
+)
+def test_bad_arguments_are_told_in_one_line(arguments: list[str], reason: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert reason in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_manifests_without_a_way_in_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "mock.yaml", *chain(mocka="v1", mockb="v1", mockc="v1"))
+    result = run(path)
+    assert result.returncode == 2
+    assert result.stderr == f"mockservice lanes: {path}: must hold a route at a Gateway\n"

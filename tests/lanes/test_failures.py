@@ -1,0 +1,63 @@
+"""Pods that answer with errors: what the mesh retries, and whom it leaves out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.lanes.building import at_gateway, between_pods, deployment, gateway, service, to, write
+from tests.lanes.running import is_plausible, lanes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOST = "mocka.default.svc.cluster.local"
+
+
+def half_broken(**route: Any) -> list[dict[str, Any]]:
+    """A Service of two pods, of which v2 always answers 503."""
+    return [
+        service("mocka"),
+        deployment("mocka", "v1"),
+        deployment("mocka", "v2", env={"upstream_url": "http://wall:8000/"}),
+        service("wall"),
+        deployment("wall", "v1"),
+        between_pods("wall", {"route": [to("wall")], "fault": {"abort": {"httpStatus": 503}}}),
+        gateway(),
+        at_gateway({"route": [to(HOST)], **route}),
+    ]
+
+
+def failures(tmp_path: Path, *objects: dict[str, Any]) -> int:
+    """How many of 60 requests fail."""
+    with lanes(write(tmp_path / "mock.yaml", *objects), folder=tmp_path) as running:
+        statuses = [running.get().status for _ in range(60)]
+    assert set(statuses) <= {200, 503}
+    return statuses.count(503)
+
+
+def test_an_answer_is_not_retried_by_itself(tmp_path: Path) -> None:
+    assert is_plausible(failures(tmp_path, *half_broken()), 60, 0.5)
+
+
+def test_retries_go_to_another_pod(tmp_path: Path) -> None:
+    retries = {"attempts": 2, "retryOn": "503"}
+    assert failures(tmp_path, *half_broken(retries=retries)) == 0
+
+
+def test_outlier_detection_leaves_a_pod_out(tmp_path: Path) -> None:
+    rule = {
+        "apiVersion": "networking.istio.io/v1beta1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "mocka"},
+        "spec": {
+            "host": "mocka",
+            "trafficPolicy": {
+                "outlierDetection": {
+                    "consecutive5xxErrors": 2,
+                    "baseEjectionTime": "60s",
+                    "maxEjectionPercent": 100,
+                }
+            },
+        },
+    }
+    assert failures(tmp_path, *half_broken(), rule) == 2

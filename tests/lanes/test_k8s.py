@@ -1,0 +1,60 @@
+"""Every folder of k8s/ that runs lanes, run by a real Envoy: what its README line says is seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lanes.running import K8S, is_plausible, lanes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORKLOADS = K8S / "workloads"
+
+WEIGHTED = {
+    "asm/strict": {"v1 v1 v1": 0.5, "v2 v2 v2": 0.5},
+    "istio/strict": {"v1 v1 v1": 0.5, "v2 v2 v2": 0.5},
+    "gateway-api": {"v1 v1 v1": 0.5, "v2 v2 v2": 0.5},
+    "release-v3/asm": {"v1 v1 v1": 0.6, "v2 v2 v2": 0.3, "v3 v3 v3": 0.1},
+    "release-v3/istio": {"v1 v1 v1": 0.6, "v2 v2 v2": 0.3, "v3 v3 v3": 0.1},
+}
+
+# The headers that put a request into lane LANE.
+PERMISSIVE = {
+    "asm/permissive-trace-id": {"my-trace-id": "trace of LANE", "x-asm-prefer-tag": "LANE"},
+    "asm/permissive-header": {"my-trace-id": "LANE"},
+    "asm/permissive-baggage": {"version": "LANE"},
+    "istio/permissive": {"x-asm-prefer-tag": "LANE"},
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_a_weighted_folder_splits_requests_and_never_mixes_versions(
+    name: str, tmp_path: Path
+) -> None:
+    workloads = [WORKLOADS]
+    if name.startswith("release-v3"):
+        workloads.append(K8S / "release-v3" / "workloads")
+    with lanes(*workloads, K8S / name, folder=tmp_path) as running:
+        seen = running.share(300)
+        assert running.stop() == 0
+    assert set(seen) == set(WEIGHTED[name])
+    for versions, share in WEIGHTED[name].items():
+        assert is_plausible(seen[versions], 300, share), seen
+
+
+@pytest.mark.parametrize("name", PERMISSIVE)
+def test_a_permissive_folder_falls_back_to_the_baseline_and_comes_back(
+    name: str, tmp_path: Path
+) -> None:
+    with lanes(WORKLOADS, K8S / name, folder=tmp_path) as running:
+        for lane, versions in (("s1", "v1 v1 v1"), ("s2", "v2 v1 v2"), ("s3", "v1 v3 v1")):
+            headers = {key: text.replace("LANE", lane) for key, text in PERMISSIVE[name].items()}
+            assert running.share(20, **headers) == {versions: 20}
+
+
+def test_the_table_of_folders_is_complete() -> None:
+    routes = {path.parent.relative_to(K8S).as_posix() for path in K8S.rglob("mock-route.yaml")}
+    assert routes == WEIGHTED.keys() | PERMISSIVE.keys()

@@ -1,0 +1,212 @@
+"""`mockservice lanes --watch`: edits move what runs, and lose nothing."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tests.lanes.building import (
+    CHAIN,
+    MOCKA,
+    at_gateway,
+    between_pods,
+    chain,
+    gateway,
+    lane,
+    lane_group,
+    set_env,
+    subsets,
+    to,
+    write,
+)
+from tests.lanes.running import K8S, RunningLanes, is_plausible, lanes, versions_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WATCH = ("--watch",)
+
+
+@contextmanager
+def load(running: RunningLanes, clients: int = 2) -> Iterator[Counter[str]]:
+    """Requests without a break, on connections that are kept; what came back, by versions."""
+    seen: Counter[str] = Counter()
+    over = threading.Event()
+    address = urlsplit(running.gateway).netloc
+
+    def call() -> None:
+        connection = http.client.HTTPConnection(address, timeout=30)
+        while not over.is_set():
+            try:
+                connection.request("GET", "/mock")
+                response = connection.getresponse()
+                text = response.read().decode()
+                seen[versions_in(text) if response.status == 200 else text] += 1
+            except (OSError, http.client.HTTPException) as error:
+                seen[repr(error)] += 1
+                connection.close()
+            time.sleep(0.002)
+        connection.close()
+
+    threads = [threading.Thread(target=call) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Put a file in place of another at once, as editors and Git do."""
+    draft = target.with_suffix(".draft")
+    shutil.copy(source, draft)
+    draft.replace(target)
+
+
+def test_the_release_of_v3_and_its_roll_back_lose_no_request(tmp_path: Path) -> None:
+    folder = tmp_path / "mock"
+    folder.mkdir()
+    release = K8S / "release-v3"
+    for file in [*(K8S / "workloads").glob("*.yaml"), *(K8S / "asm" / "strict").glob("*.yaml")]:
+        shutil.copy(file, folder)
+    with lanes(folder, folder=tmp_path, options=WATCH) as running:
+        with load(running) as seen:
+            assert running.versions() in ("v1 v1 v1", "v2 v2 v2")
+            before = len(running.events)
+            copy(release / "workloads" / "mock-v3.yaml", folder / "mock-v3.yaml")
+            for name in ("swimlanes.yaml", "mock-route.yaml"):
+                copy(release / "asm" / name, folder / name)
+            moved = running.wait_for("moved", before)
+            assert [pod["state"] for pod in moved["pods"]] == ["ready"] * 9
+            after = running.share(300)
+            before = len(running.events)
+            for name in ("mock-route.yaml", "swimlanes.yaml"):
+                copy(K8S / "asm" / "strict" / name, folder / name)
+            (folder / "mock-v3.yaml").unlink()
+            moved = running.wait_for("moved", before)
+            assert len(moved["pods"]) == 6
+            assert set(running.share(100)) == {"v1 v1 v1", "v2 v2 v2"}
+        assert running.stop() == 0
+    assert set(seen) == {"v1 v1 v1", "v2 v2 v2", "v3 v3 v3"}, seen
+    for versions, share in {"v1 v1 v1": 0.6, "v2 v2 v2": 0.3, "v3 v3 v3": 0.1}.items():
+        assert is_plausible(after[versions], 300, share), after
+
+
+def test_new_pods_take_the_place_of_those_whose_template_changed(tmp_path: Path) -> None:
+    path = tmp_path / "mock.yaml"
+
+    def write_version(version: str) -> None:
+        objects = [*chain(mocka="v1", mockb=version, mockc="v1"), gateway()]
+        write(path, *objects, at_gateway({"route": [to(MOCKA)]}))
+
+    write_version("v1")
+    with lanes(path, folder=tmp_path, options=WATCH) as running, load(running) as seen:
+        while not seen:
+            time.sleep(0.01)
+        for version in ("v2", "v3"):
+            before = len(running.events)
+            write_version(version)
+            running.wait_for("moved", before)
+            assert running.share(20) == {f"v1 {version} v1": 20}
+    assert set(seen) == {"v1 v1 v1", "v1 v2 v1", "v1 v3 v1"}, seen
+
+
+def test_a_request_in_a_lane_that_is_removed_ends_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "mock.yaml"
+    slow = {"fixedDelay": "2s"}
+
+    def write_versions(versions: str) -> None:
+        objects = [*chain(mocka=versions, mockb=versions, mockc=versions), gateway()]
+        last = versions.split()[-1]
+        write(
+            path,
+            *objects,
+            *(subsets(app, last) for app in CHAIN),
+            at_gateway({"route": [to(MOCKA, last)]}),
+            between_pods("mockb", {"route": [to("mockb", last)]}),
+            between_pods(
+                "mockc",
+                {"route": [to("mockc", last)]}
+                | ({"fault": {"delay": slow}} if last == "v2" else {}),
+            ),
+        )
+
+    write_versions("v1 v2")
+    with lanes(path, folder=tmp_path, options=WATCH) as running:
+        client = http.client.HTTPConnection(running.gateway.removeprefix("http://"))
+        client.request("GET", "/mock")
+        time.sleep(0.3)
+        before = len(running.events)
+        write_versions("v1")
+        draining = running.wait_for("pods", before)
+        assert "draining" in [pod["state"] for pod in draining["pods"]]
+        assert running.versions() == "v1 v1 v1"
+        assert versions_in(client.getresponse().read().decode()) == "v2 v2 v2"
+        client.close()
+        running.wait_for("moved", before)
+
+
+def test_a_broken_edit_is_told_and_the_last_good_state_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "mock.yaml"
+    pods = [*chain(mocka="v1 v2", mockb="v1 v2", mockc="v1 v2"), gateway(), lane_group()]
+    pods += [lane("v1", "v1"), lane("v2", "v2")]
+
+    def route(subset: str, **match: object) -> dict[str, object]:
+        return at_gateway(
+            {"match": [{"uri": {"exact": "/mock"}, **match}], "route": [to(MOCKA, subset)]}
+        )
+
+    write(path, *pods, route("v1"))
+    with lanes(path, folder=tmp_path, options=WATCH) as running, load(running) as seen:
+        broken = {
+            "no YAML": ": {",
+            "is no subset": None,
+            "spec.http[0].match[0].port": None,
+            "missing )": None,
+        }
+        for reason, text in broken.items():
+            before = len(running.events)
+            if text is not None:
+                path.write_text(text)
+            elif "subset" in reason:
+                write(path, *pods, route("v9"))
+            elif "port" in reason:
+                write(path, *pods, route("v1", port=80))
+            else:
+                write(path, *pods, route("v1", headers={"x-a": {"regex": "("}}))
+            refused = running.wait_for("refused", before)
+            assert len(refused["problems"]) == 1
+            assert running.versions() == "v1 v1 v1"
+        before = len(running.events)
+        write(path, *pods, route("v2"))
+        running.wait_for("moved", before)
+        assert running.versions() == "v2 v2 v2"
+    assert set(seen) == {"v1 v1 v1", "v2 v2 v2"}, seen
+
+
+def test_a_pod_that_does_not_start_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mock.yaml"
+    objects = [*chain(mocka="v1", mockb="v1", mockc="v1"), gateway()]
+    objects.append(at_gateway({"route": [to(MOCKA)]}))
+    write(path, *objects)
+    with lanes(path, folder=tmp_path, options=WATCH) as running:
+        before = len(running.events)
+        broken = chain(mocka="v1", mockb="v1 v2", mockc="v1")
+        # Python itself refuses to start with that.
+        for item in broken:
+            if item["metadata"]["name"] == "mockb-v2":
+                set_env([item], "mockb", PYTHONHASHSEED="nonsense")
+        write(path, *broken, *objects[-2:])
+        refused = running.wait_for("refused", before)
+        assert "mockb-v2-0 does not start" in refused["problems"][0]
+        assert running.share(10) == {"v1 v1 v1": 10}
