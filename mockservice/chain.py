@@ -98,15 +98,19 @@ class Chain:
             ValueError: the body is not a chain: not JSON, or JSON of another shape.
         """
         try:
-            document = json.loads(body)
+            document = json.loads(body, parse_constant=_refuse_constant)
             error = document.get("error")
             return cls(
-                tuple(_hop(hop) for hop in document["hops"]),
+                tuple(_hop(hop) for hop in _optional(document["hops"], list)),
                 None if error is None else Failure(*_texts(error, "hop", "kind", "reason")),
                 _optional(document.get("upstream_body"), str),
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError("not a chain") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _hop(document: dict[str, Any]) -> Hop:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -10,6 +12,7 @@ from mockservice import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
 _VERBS: Final = {
     "serve": ("mockservice.serve", "run one hop, configured by environment variables (default)"),
@@ -35,5 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in _VERBS:
         sys.stderr.write(f"mockservice: {verb!r}: must be one of {', '.join(_VERBS)}\n")
         return 2
+    _end_on_signal(0 if verb == "serve" else None)
     exit_code: int = import_module(_VERBS[verb][0]).main(arguments)
     return exit_code
+
+
+def _end_on_signal(exit_code: int | None) -> None:
+    """Until the verb has handlers of its own, end at once, as process 1 of a container too.
+
+    Args:
+        exit_code: None for that of a process that a signal has killed.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        os._exit(128 + number if exit_code is None else exit_code)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)

@@ -100,9 +100,9 @@ class Hop:
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
         """Reply with the chain from this hop on."""
         if self._id in request.passed:
-            reply(self.refuse(508, "loop", "already in this chain", request.wants_json))
+            reply(self._refuse(508, "loop", "already in this chain", request.wants_json))
         elif len(request.passed) >= MAX_HOPS:
-            reply(self.refuse(508, "loop", f"more than {MAX_HOPS} hops", request.wants_json))
+            reply(self._refuse(508, "loop", f"more than {MAX_HOPS} hops", request.wants_json))
         else:
             render = self._json(request) if request.wants_json else self._plain
             if self._upstream is None:
@@ -110,8 +110,11 @@ class Hop:
             else:
                 self._call(self._upstream, request, lambda *end: reply(render(*end)))
 
-    def refuse(self, status: int, kind: str, reason: str, wants_json: bool) -> Answer:
-        """The answer of this hop to a request that it turns down."""
+    def refuse_request(self, status: int, reason: str, wants_json: bool) -> Answer:
+        """The answer to something that is no request to this hop, or none that it takes."""
+        return self._refuse(status, "rejected", reason, wants_json)
+
+    def _refuse(self, status: int, kind: str, reason: str, wants_json: bool) -> Answer:
         chain = Chain(error=Failure(self._app, kind, reason))
         if wants_json:
             return Answer(status, JSON_TYPE, chain.to_json())

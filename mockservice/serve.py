@@ -79,6 +79,7 @@ def _run(settings: Settings, hop_id: str, lifeline: int | None = None) -> int:
 
 
 async def _serve(settings: Settings, hop_id: str, lifeline: int | None) -> None:
+    stop = _stop_on_signal(lifeline)
     tracing = _tracing(settings, os.environ)
     upstream = None
     if settings.upstream_url is not None:
@@ -92,7 +93,7 @@ async def _serve(settings: Settings, hop_id: str, lifeline: int | None) -> None:
         hop = Hop(settings, ip, traced_upstream, hop_id=hop_id, trace_id=tracing.trace_id)
         server = Server(settings, hop, tracing.hop(hop))
     await server.start()
-    await _time_to_stop(lifeline)
+    await stop.wait()
     await server.drain()
     if upstream is not None:
         upstream.close()
@@ -114,8 +115,8 @@ def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:
     return Tracing(settings, env)
 
 
-async def _time_to_stop(lifeline: int | None) -> None:
-    """Wait for SIGTERM or SIGINT, or the end of `lifeline`; the next signal ends the process."""
+def _stop_on_signal(lifeline: int | None) -> asyncio.Event:
+    """What SIGTERM, SIGINT or the end of `lifeline` sets; a second signal ends the process."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -124,10 +125,13 @@ async def _time_to_stop(lifeline: int | None) -> None:
             os._exit(128 + number)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    if lifeline is not None:
-        loop.add_reader(lifeline, stop.set)
-    await stop.wait()
-    if lifeline is not None:
+    def on_end(lifeline: int) -> None:
         loop.remove_reader(lifeline)
+        stop.set()
+
+    for number in workers.STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, workers.STOP_SIGNALS)
+    if lifeline is not None:
+        loop.add_reader(lifeline, on_end, lifeline)
+    return stop

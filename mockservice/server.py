@@ -1,51 +1,40 @@
-"""The HTTP server of a hop: takes requests off the wire, answers the reserved paths, and drains."""
+"""The server of a hop: listens, answers the reserved paths, and drains."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
-from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from aiohttp.web_response import Response
-from aiohttp.web_server import Server as HttpServer
-from multidict import CIMultiDict
-
 from mockservice.chain import TEXT_TYPE
 from mockservice.connection import Connection, Meanings
 from mockservice.hop import Answer, Request
-from mockservice.logs import logger
-from mockservice.propagation import Propagation, passed_hops
+from mockservice.propagation import Propagation
 from mockservice.settings import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from aiohttp.web_request import BaseRequest
 
     from mockservice.hop import Answers, Hop
     from mockservice.settings import Settings
 
 GRACE_PERIOD: Final = 10.0
 """Seconds that requests in flight get to finish once the server drains."""
-MAX_REQUEST_BODY: Final = 1024 * 1024
-"""Bytes of a request body that are read, to be dropped."""
-_BODY_TIMEOUT: Final = 10.0
 
-_KEEPALIVE_TIMEOUT: Final = 75.0
-# Baggage may have 8192 bytes (W3C Baggage section 3.3.2), so that lines must be able to.
-_MAX_LINE: Final = 16 * 1024
 _BACKLOG: Final = 1024
+# How often connections are looked at for requests that take too long, in seconds.
+_CHECK_EVERY: Final = 1.0
 # How long the listener stays open for those who have not seen the readiness go red yet: until no
 # request has come for a while, and under endless load half of the grace period.
 _QUIET: Final = 0.2
 _LISTEN_ON: Final = GRACE_PERIOD / 2
 _POLL: Final = 0.02
-_SERVER: Final = "mockservice"
+_HOST_ALLOWED: Final = "an address or a name of this machine"
 
 
 class Server:
@@ -56,28 +45,16 @@ class Server:
         self.propagation = Propagation(settings.lane_headers)
         self.meanings = Meanings(self)
         self.connections: set[Connection] = set()
-        """Those that aiohttp has not taken over."""
         self.is_draining = False
+        self.refuse = hop.refuse_request
         self._settings = settings
-        self._hop = hop
         self._answers: Answers = traced or hop
         self._reserved = _reserved("starting", 503)
-        self._in_flight = 0
         self._last_request = 0.0
-        self._heads: dict[tuple[int, str, bool], bytes] = {}
+        self._heads: dict[tuple[int, str, str], bytes] = {}
         self._date = (0, b"")
         self._listeners: list[asyncio.Server] = []
-        self._sweep: asyncio.TimerHandle | None = None
-        self._http = HttpServer(
-            self._handle,
-            access_log=None,
-            logger=logger,
-            keepalive_timeout=_KEEPALIVE_TIMEOUT,
-            lingering_time=2.0,
-            auto_decompress=False,
-            max_line_size=_MAX_LINE,
-            max_field_size=_MAX_LINE,
-        )
+        self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Listen, then be ready.
@@ -91,7 +68,7 @@ class Server:
                 lambda: Connection(self), sock=listening, backlog=_BACKLOG
             )
             self._listeners.append(listener)
-        self._close_idle(_KEEPALIVE_TIMEOUT)
+        self._check_time()
         self._reserved = _reserved("ready", 200)
 
     async def drain(self) -> None:
@@ -99,42 +76,50 @@ class Server:
         self.is_draining = True
         self._reserved = _reserved("draining", 503)
         end = self.loop.time() + GRACE_PERIOD
-        while self._is_busy() and self.loop.time() < end - _LISTEN_ON:
-            await asyncio.sleep(_POLL)
+        await self._wait_while(self._is_used, end - _LISTEN_ON)
         for listener in self._listeners:
             listener.close()
         # Connections that are kept alive are served meanwhile, and closed with their next answer.
-        while self._in_flight and self.loop.time() < end:
-            await asyncio.sleep(_POLL)
-        if self._sweep is not None:
-            self._sweep.cancel()
+        await self._wait_while(self._is_busy, end)
         for connection in list(self.connections):
             connection.close()
-        await self._http.shutdown(_POLL)
+        # What has been answered is still on its way to clients that read slowly.
+        await self._wait_while(lambda: bool(self.connections), end)
+        for connection in list(self.connections):
+            connection.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _wait_while(self, is_true: Callable[[], bool], end: float) -> None:
+        while is_true() and self.loop.time() < end:
+            await asyncio.sleep(_POLL)
+
+    def _is_busy(self) -> bool:
+        return any(connection.is_busy for connection in self.connections)
+
+    def _is_used(self) -> bool:
+        """Whether there are requests, or may be more at any moment."""
+        was_quiet = self.loop.time() > self._last_request + _QUIET
+        return (bool(self.connections) and not was_quiet) or self._is_busy()
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
-        """Reply to a request that has no body, or whose body is done with."""
-        if (reserved := self._reserved.get(request.target.partition("?")[0])) is not None:
+        """Reply to a request, now or later."""
+        reserved = self._reserved.get(request.target.partition("?")[0])
+        if reserved is not None:
             reply(reserved)
-            return
-        self._in_flight += 1
-        self._last_request = self.loop.time()
+        else:
+            self._last_request = self.loop.time()
+            self._answers.answer(request, reply)
 
-        def end(answer: Answer) -> None:
-            self._in_flight -= 1
-            reply(answer)
-
-        self._answers.answer(request, end)
-
-    def head(self, answer: Answer, closes: bool) -> bytes:
-        """Status line and headers of `answer`, up to the empty line."""
-        key = (answer.status, answer.content_type, closes)
+    def head(self, answer: Answer, connection: str) -> bytes:
+        """Status line and headers of `answer`; `connection` is the `Connection` header, if any."""
+        key = (answer.status, answer.content_type, connection)
         head = self._heads.get(key)
         if head is None:
-            connection = "Connection: close\r\n" if closes else ""
+            fields = f"Connection: {connection}\r\n" if connection else ""
             head = self._heads[key] = (
-                f"HTTP/1.1 {answer.status} {_reason(answer.status)}\r\nServer: {_SERVER}\r\n"
-                f"Content-Type: {answer.content_type}\r\n{connection}"
+                f"HTTP/1.1 {answer.status} {_reason(answer.status)}\r\nServer: mockservice\r\n"
+                f"Content-Type: {answer.content_type}\r\n{fields}"
             ).encode("ascii")
         now = int(time())
         if now != self._date[0]:
@@ -145,72 +130,11 @@ class Server:
             len(answer.body),
         )
 
-    def new_aiohttp_connection(self) -> asyncio.Protocol:
-        """What a connection goes on with that the fast path gives up."""
-        return self._http()
-
-    def _is_busy(self) -> bool:
-        if self._in_flight:
-            return True
-        connected = bool(self.connections or self._http.connections)
-        return connected and self.loop.time() < self._last_request + _QUIET
-
-    def _close_idle(self, timeout: float) -> None:
-        """Close the connections that have been idle for `timeout` seconds, from now on."""
-        oldest = self.loop.time() - timeout
+    def _check_time(self) -> None:
+        now = self.loop.time()
         for connection in list(self.connections):
-            if connection.idle and connection.last_used < oldest:
-                connection.close()
-        self._sweep = self.loop.call_later(timeout / 10, self._close_idle, timeout)
-
-    async def _handle(self, inbound: BaseRequest) -> Response:
-        """Answer a request that came by way of aiohttp."""
-        answer = await self._chain(inbound)
-        headers = CIMultiDict({"Content-Type": answer.content_type, "Server": _SERVER})
-        response = Response(status=answer.status, headers=headers, body=answer.body)
-        if self.is_draining or answer.status in (408, 413):
-            response.force_close()
-        return response
-
-    async def _chain(self, inbound: BaseRequest) -> Answer:
-        headers = list(inbound.raw_headers)
-        request = Request(
-            method=inbound.method,
-            # Without the scheme and authority of the absolute form (RFC 9112 section 3.2.2).
-            target=inbound.rel_url.raw_path_qs,
-            headers=headers,
-            lane_headers=self.propagation.select(headers),
-            passed=passed_hops(headers),
-            wants_json="application/json" in inbound.headers.get("Accept", "").lower(),
-            client_ip=inbound.remote,
-        )
-        if inbound.body_exists and (refusal := await self._drop_body(inbound, request)):
-            return refusal
-        answer: asyncio.Future[Answer] = self.loop.create_future()
-        self.answer(request, answer.set_result)
-        return await answer
-
-    async def _drop_body(self, inbound: BaseRequest, request: Request) -> Answer | None:
-        """Read the body and drop it; the answer to give instead if it cannot all be read."""
-        left = MAX_REQUEST_BODY - (inbound.content_length or 0)
-        if left >= 0:
-            if inbound.headers.get("Expect", "").lower() == "100-continue":
-                await inbound.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                inbound.writer.output_size = 0
-            left = MAX_REQUEST_BODY
-            try:
-                async with asyncio.timeout(_BODY_TIMEOUT):
-                    async for part in inbound.content.iter_any():
-                        left -= len(part)
-                        if left < 0:
-                            break
-            except TimeoutError:
-                reason = f"no whole request body within {_BODY_TIMEOUT:g} s"
-                return self._hop.refuse(408, "rejected", reason, request.wants_json)
-        if left < 0:
-            reason = f"a request body of more than {MAX_REQUEST_BODY} bytes"
-            return self._hop.refuse(413, "rejected", reason, request.wants_json)
-        return None
+            connection.check_time(now)
+        self._timer = self.loop.call_later(_CHECK_EVERY, self._check_time)
 
 
 def _reserved(state: str, status: int) -> dict[str, Answer]:
@@ -242,29 +166,42 @@ def _listen(host: str | None, port: int, *, shared: bool) -> list[socket.socket]
         SettingError: an address is none of this machine's, or the port is taken.
     """
     if host is None:
-        with suppress(OSError):
-            if socket.has_dualstack_ipv6():
-                return [_bind(socket.AF_INET6, "::", port, shared, dual_stack=True)]
-        host = "0.0.0.0"  # noqa: S104 - a pod serves all that reach it
+        # The first takes both families; where there is no IPv6, the second is all there is.
+        addresses = [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")]  # noqa: S104
+    else:
+        addresses = _addresses(host)
+    listening = []
+    for family, address in addresses:
+        try:
+            listening.append(_bind(family, address, port, shared, dual_stack=host is None))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                where = "all interfaces" if host is None else host
+                reason = f"free on {where} ({os.strerror(error.errno or 0).lower()})"
+                raise SettingError("port", str(port), reason) from None
+        else:
+            if host is None:
+                break
+    if not listening:
+        raise SettingError("host", host or "", _HOST_ALLOWED)
+    return listening
+
+
+def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise SettingError("host", host, "an address or a name of this machine") from None
-    addresses = dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found)
-    try:
-        return [_bind(family, address, port, shared) for family, address in addresses]
-    except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise SettingError("port", str(port), f"free on {host} ({reason})") from None
+        raise SettingError("host", host, _HOST_ALLOWED) from None
+    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
 
 
 def _bind(
-    family: socket.AddressFamily, address: str, port: int, shared: bool, dual_stack: bool = False
+    family: socket.AddressFamily, address: str, port: int, shared: bool, dual_stack: bool
 ) -> socket.socket:
     return socket.create_server(
         (address, port),
         family=family,
         backlog=_BACKLOG,
         reuse_port=shared,
-        dualstack_ipv6=dual_stack,
+        dualstack_ipv6=dual_stack and family == socket.AF_INET6,
     )

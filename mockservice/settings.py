@@ -125,9 +125,11 @@ def _pod_ip(env: Mapping[str, str]) -> str | None:
     value = env.get("pod_ip") or None
     if value is not None:
         try:
-            ip_address(value)
+            is_scoped = "%" in str(ip_address(value))
         except ValueError:
-            raise SettingError("pod_ip", value, "an IPv4 or IPv6 address") from None
+            is_scoped = True
+        if is_scoped:
+            raise SettingError("pod_ip", value, "an IPv4 or IPv6 address, without a scope")
     return value
 
 
@@ -151,7 +153,9 @@ def _lane_headers(env: Mapping[str, str]) -> tuple[str, ...]:
         if not _HEADER_TOKEN.fullmatch(token) or "*" in token:
             raise SettingError("lane_headers", name, "a header name, or the start of one and '*'")
         if name.lower().encode() in NEVER_CARRIED:
-            raise SettingError("lane_headers", name, "no header that ends at each hop")
+            raise SettingError(
+                "lane_headers", name, "no hop-by-hop header, and none that a hop sets itself"
+            )
         lane_headers.append(name.lower())
     return tuple(lane_headers)
 

@@ -9,7 +9,6 @@ import asyncio
 import os
 import socket
 import ssl
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -63,7 +62,7 @@ class Upstream:
         self.loop = asyncio.get_running_loop()
         self._peer = proxy or url
         self._tls = ssl.create_default_context() if url.secure else None
-        self._idle: deque[_Connection] = deque()
+        self._idle: list[_Connection] = []
         # A proxy is asked in absolute form (RFC 9112 section 3.2.2).
         target = f"http://{url.authority}{url.target}" if proxy else url.target
         self._head = (
@@ -324,8 +323,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._answer is not None:
-            # An answer that nobody asked for.
-            self.reusable = False
+            raise _InvalidAnswerError("an answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(count: int, work: Callable[[int], int]) -> int:
@@ -18,13 +22,15 @@ def run(count: int, work: Callable[[int], int]) -> int:
     Args:
         count: the processes.
         work: gets a file descriptor that reads as ended once this process is gone, and returns
-            the exit code of its process.
+            the exit code of its process. `STOP_SIGNALS` are blocked until it unblocks them.
 
     Returns:
         0 if all ended with it, else the first other exit code; 1 for a worker that was killed.
     """
     lifeline, held = os.pipe()
     workers = set()
+    # A signal waits until there is someone to take it, in the workers too.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     for _ in range(count):
         pid = os.fork()
         if pid == 0:
@@ -37,10 +43,13 @@ def run(count: int, work: Callable[[int], int]) -> int:
 
     def pass_on(number: int, _: FrameType | None = None) -> None:
         for pid in workers:
-            os.kill(pid, number)
+            # One may have ended just now.
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     exit_code = 0
     while workers:
         pid, status = os.wait()

@@ -265,3 +265,10 @@ def test_all_interfaces_are_listened_at_by_default() -> None:
         assert hop.url.startswith("http://localhost:")
         for address in ("127.0.0.1", "[::1]"):
             assert request(f"http://{address}:{port}/").text.startswith("-> mocka(version: v1, ip:")
+
+
+def test_two_answers_at_once_are_one_and_end_the_connection() -> None:
+    with peer(answering(ok(b"A") + ok(b"B"))) as other, running(upstream_url=other.url) as hop:
+        for count in (1, 2):
+            assert request(hop.url).text == f"{hop.line}A"
+            assert len(other.requests) == count

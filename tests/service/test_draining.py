@@ -1,17 +1,19 @@
 """Stopping: readiness first, then what is in flight, then the rest, exit code 0."""
 
+import re
 import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
-from tests.running import ok, peer, request, running, wait_until
+from tests.running import answering, launch, ok, peer, request, running, wait_until
 
 
 def test_an_idle_hop_stops_at_once() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with running() as hop:
-            assert hop.stop(number) == 0
+            assert hop.stop(number, timeout=4) == 0
 
 
 def test_readiness_goes_red_while_a_request_in_flight_finishes() -> None:
@@ -121,3 +123,49 @@ def test_a_second_signal_stops_at_once() -> None:
         hop.process.send_signal(signal.SIGTERM)
         wait_until(lambda: request(f"{hop.url}readyz").status == 503)
         assert hop.stop(signal.SIGINT, timeout=4) == 128 + signal.SIGINT
+
+
+def test_a_signal_ends_a_start_at_once() -> None:
+    for delay in (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            hop = launch("mocka", "v1")
+            # Python itself takes a moment until anyone can take a signal.
+            wait_until(lambda hop=hop: _takes_signals(hop.process.pid))  # type: ignore[misc]
+            time.sleep(delay)
+            assert hop.stop(number, timeout=4) == 0
+            assert hop.errors() == ""
+
+
+def _takes_signals(pid: int) -> bool:
+    caught = re.search(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_a_request_whose_body_still_comes_is_answered() -> None:
+    with running() as hop, _connect(hop.url) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nha")
+        wait_until(lambda: request(f"{hop.url}readyz").status == 200)
+        hop.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        time.sleep(0.5)
+        client.sendall(b"lf")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answer.endswith(hop.line.encode())
+        assert hop.process.wait(20) == 0
+
+
+def test_an_answer_that_is_read_slowly_is_sent_whole() -> None:
+    # Written as JSON, each of these bytes takes six.
+    with (
+        peer(answering(ok(b"\0" * 1_000_000))) as other,
+        running(upstream_url=other.url) as hop,
+        _connect(hop.url) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n")
+        head = client.recv(100)
+        hop.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        answer = head + b"".join(iter(lambda: client.recv(65536), b""))
+        assert answer.endswith(b'"}')
+        assert len(answer) > 6_000_000
+        assert hop.process.wait(20) == 0

@@ -12,9 +12,10 @@ _ENV = {"app": "mocka", "version": "v1"}
 _URL = "an http or https URL with a host, in ASCII, without user name and fragment"
 _NAME = "set, to 1 to 253 printable characters"
 _PORT = "a number from 1 to 65535"
+_IP = "an IPv4 or IPv6 address, without a scope"
 _TIMEOUT = "seconds, more than 0 and at most 3600"
 _HEADER = "a header name, or the start of one and '*'"
-_ENDS = "no header that ends at each hop"
+_ENDS = "no hop-by-hop header, and none that a hop sets itself"
 
 
 def test_defaults() -> None:
@@ -72,7 +73,9 @@ def test_lane_headers_are_names_and_prefixes() -> None:
         ("port", "9" * 5000, _PORT),
         ("workers", "0", "a number from 1 to 64"),
         ("workers", "65", "a number from 1 to 64"),
-        ("pod_ip", "mocka", "an IPv4 or IPv6 address"),
+        ("pod_ip", "mocka", _IP),
+        ("pod_ip", "fe80::1%eth0", _IP),
+        ("pod_ip", "fe80::1%a\r\nb", _IP),
         ("upstream_timeout", "-1", _TIMEOUT),
         ("upstream_timeout", "0", _TIMEOUT),
         ("upstream_timeout", "nan", _TIMEOUT),
@@ -98,6 +101,8 @@ def test_lane_headers_are_names_and_prefixes() -> None:
         ("lane_headers", "Connection", _ENDS),
         ("lane_headers", "transfer-encoding", _ENDS),
         ("lane_headers", "host", _ENDS),
+        ("lane_headers", "accept", _ENDS),
+        ("lane_headers", "X-Mock-Hops", _ENDS),
         ("lane_headers", "Content-Length", _ENDS),
     ],
 )
@@ -113,7 +118,10 @@ def test_a_bad_value_is_named_in_one_line(setting: str, value: str, allowed: str
     [
         ({}, f"app='': must be {_NAME}"),
         ({**_ENV, "port": "99999"}, f"port='99999': must be {_PORT}"),
-        ({**_ENV, "host": "203.0.113.1"}, "port='8000': must be free on 203.0.113.1"),
+        (
+            {**_ENV, "host": "203.0.113.1"},
+            "host='203.0.113.1': must be an address or a name of this machine",
+        ),
         ({**_ENV, "host": "no such host"}, "host='no such host': must be an address or a name"),
         (
             {
