@@ -210,21 +210,19 @@ class Connection(asyncio.Protocol):
             else:
                 break
         self._is_running = False
-        if self._transport.is_closing():
-            return
         if self._turn or self._is_full:
             if self._unread and not self._is_paused:
                 self._is_paused = True
                 self._transport.pause_reading()
         elif self._ended:
             self._transport.close()
-        else:
-            if self._is_paused:
-                self._is_paused = False
+        elif self._is_paused:
+            self._is_paused = False
+            if not self._transport.is_closing():
                 self._transport.resume_reading()
-            if self._wants_continue:
-                self._wants_continue = False
-                self._transport.write(_CONTINUE)
+        if self._wants_continue and not self._turn:
+            self._wants_continue = False
+            self._transport.write(_CONTINUE)
 
     def _answer(self, turn: _Turn) -> None:
         self._turn = turn
@@ -268,7 +266,9 @@ class Connection(asyncio.Protocol):
         self._turns.append(_Turn(None, self._server.refuse(status, reason, self._wants_json)))
 
     def _parse(self) -> None:
-        data, self._unread = self._unread[:_SLICE], self._unread[_SLICE:]
+        data, self._unread = self._unread, b""
+        if len(data) > _SLICE:
+            data, self._unread = data[:_SLICE], data[_SLICE:]
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
