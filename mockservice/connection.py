@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-        if self._wants_continue and not self._turn:
+        if self._wants_continue and not self._turn and not self._transport.is_closing():
             self._wants_continue = False
             self._transport.write(_CONTINUE)
 
@@ -237,6 +237,9 @@ class Connection(asyncio.Protocol):
         if transport.is_closing():
             return
         self._last_used = self._server.loop.time()
+        if self._begun is not None:
+            # Of the next request, which had to wait, too.
+            self._begun = self._last_used
         keeps = turn.keeps and not self._server.is_draining
         connection = "" if keeps and not turn.is_old else "keep-alive" if keeps else "close"
         head = self._server.head(answer, connection)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-logger = logging.getLogger("mockservice")
-
 
 class OneLine(logging.Formatter):
     """Says an exception by its type and text, at the end of the line."""

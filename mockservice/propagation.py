@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 Headers = list[tuple[bytes, bytes]]
 """Header fields in the order in which they came, repeated ones included."""
 
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name: a token (RFC 9110 section 5.6.2)."""
+
 B3_HEADERS: Final = frozenset(
     (b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags")
 )
@@ -88,7 +91,7 @@ NEVER_CARRIED: Final = frozenset(
 
 
 class Propagation:
-    """Chooses the lane headers of a request: `CARRIED` and what `lane_headers` adds."""
+    """Knows the lane headers: `CARRIED` and what `lane_headers` adds."""
 
     def __init__(self, lane_headers: Iterable[str] = ()) -> None:
         added = [name.encode() for name in lane_headers]
@@ -101,10 +104,6 @@ class Propagation:
             return True
         return name.startswith(self._prefixes) and name not in NEVER_CARRIED
 
-    def select(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """The lane headers among `headers`, as they came."""
-        return [header for header in headers if self.carries(header[0].lower())]
-
 
 def values_by_name(headers: Headers) -> dict[str, list[str]]:
     """The values as text by lower-case name; bytes that are no UTF-8 show in hexadecimal."""
@@ -113,13 +112,6 @@ def values_by_name(headers: Headers) -> dict[str, list[str]]:
         text = value.decode("utf-8", "backslashreplace")
         values.setdefault(name.decode("ascii").lower(), []).append(text)
     return values
-
-
-def passed_hops(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
-    """The ids of the hops that a request has passed."""
-    return tuple(
-        hop for name, value in headers if name.lower() == HOPS_HEADER for hop in value.split(b",")
-    )
 
 
 # Where a trace id stands, the first that is there wins.

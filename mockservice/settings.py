@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
-from mockservice.propagation import NEVER_CARRIED
+from mockservice.propagation import HEADER_NAME, NEVER_CARRIED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# RFC 9110 section 5.6.2.
-_HEADER_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MAX_NAME_LENGTH: Final = 253
 _MAX_TIMEOUT: Final = 3600.0
 _MAX_WORKERS: Final = 64
@@ -150,7 +147,7 @@ def _lane_headers(env: Mapping[str, str]) -> tuple[str, ...]:
     lane_headers = []
     for name in filter(None, names):
         token = name.removesuffix("*")
-        if not _HEADER_TOKEN.fullmatch(token) or "*" in token:
+        if not HEADER_NAME.fullmatch(token) or "*" in token:
             raise SettingError("lane_headers", name, "a header name, or the start of one and '*'")
         if name.lower().encode() in NEVER_CARRIED:
             raise SettingError(

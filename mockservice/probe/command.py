@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from mockservice.probe.load import MAX_CONCURRENCY, Load
-from mockservice.propagation import NEVER_CARRIED
+from mockservice.propagation import HEADER_NAME, NEVER_CARRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +30,6 @@ MAX_REQUESTS: Final = 1_000_000
 MAX_TIMEOUT: Final = 3600.0
 
 _ALLOWED_URL: Final = "an http or https URL with a host, without user name and fragment"
-# RFC 9110 section 5.6.2.
-_HEADER_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # What HTTP and the probe themselves say; `Host` is what gateways pick routes by.
 _NOT_SENT: Final = NEVER_CARRIED - {b"host"}
 
@@ -147,7 +144,7 @@ def _seconds(text: str) -> float:
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     value = value.strip(" \t")
-    if not (colon and _HEADER_TOKEN.fullmatch(name)):
+    if not (colon and HEADER_NAME.fullmatch(name)):
         raise _refused(text, "a header name, a colon and a value")
     if not value.replace("\t", " ").isprintable():
         raise _refused(text, "without control characters")
