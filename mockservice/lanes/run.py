@@ -67,12 +67,17 @@ async def _run(paths: list[Path], watch: bool, port: int | None, report: Report)
 
 async def _follow(edits: Watch, lanes: LocalLanes, report: Report) -> None:
     """Keep the lanes in step with the manifests; those that are no good change nothing."""
+    were_refused = False
     while True:
         await edits.change()
         try:
             if await lanes.reload():
                 report.settled("moved", lanes)
-        except RefusedError as error:
-            report.problems("refused", error.problems)
-        except LanesError as error:
-            report.problems("refused", [str(error)])
+            elif were_refused:
+                # The edit is taken back.
+                report.settled("ready", lanes)
+            were_refused = False
+        except (RefusedError, LanesError) as error:
+            were_refused = True
+            problems = error.problems if isinstance(error, RefusedError) else [str(error)]
+            report.problems("refused", problems)

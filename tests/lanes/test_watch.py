@@ -188,6 +188,9 @@ def test_a_broken_edit_is_told_and_the_last_good_state_goes_on(tmp_path: Path) -
             assert len(refused["problems"]) == 1
             assert running.versions() == "v1 v1 v1"
         before = len(running.events)
+        write(path, *pods, route("v1"))
+        running.wait_for("ready", before)
+        before = len(running.events)
         write(path, *pods, route("v2"))
         running.wait_for("moved", before)
         assert running.versions() == "v2 v2 v2"
