@@ -24,6 +24,8 @@ _INBOUND: Final = 15006
 # that several local lanes run side by side.
 _NETWORKS: Final = range(16, 64)
 _HELD_PORT: Final = 15000
+# Where the ports of gateways are held, of those that start at the same moment too.
+_GATEWAYS: Final = "127.15.255.254"
 _FIRST_POD: Final = 2
 _PER_BLOCK: Final = 250
 
@@ -54,7 +56,7 @@ class Network:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._held: socket.socket | None = None
+        self._held: list[socket.socket] = []
         self._second = 0
         if _MANY_ADDRESSES:
             self._hold()
@@ -67,7 +69,8 @@ class Network:
             except OSError:
                 held.close()
                 continue
-            self._held, self._second = held, second
+            self._held.append(held)
+            self._second = second
             return
         raise LanesError(f"all networks from 127.{_NETWORKS[0]}.0.0 to 127.{second}.0.0 are in use")
 
@@ -82,23 +85,35 @@ class Network:
         outbound, inbound = (side + (side == port) for side in (_OUTBOUND, _INBOUND))
         return Place(number, ip, port, outbound, inbound)
 
+    def gateway_port(self, port: int | None) -> int:
+        """The port of the gateway: the one asked for, else 8080 or, where that is taken, any.
+
+        Raises:
+            RefusedError: the one asked for is taken.
+        """
+        wanted = port or _PREFERRED_GATEWAY_PORT
+        if _is_free(wanted) and self._hold_gateway(wanted):
+            return wanted
+        if port:
+            raise RefusedError([f"port {port}: must be free on {_SHARED}"])
+        return _free_ports(1)[0]
+
+    def _hold_gateway(self, port: int) -> bool:
+        """Keep other local lanes from a port until the gateway listens there, and after."""
+        if _MANY_ADDRESSES:
+            held = socket.socket()
+            try:
+                held.bind((_GATEWAYS, port))
+            except OSError:
+                held.close()
+                return False
+            self._held.append(held)
+        return True
+
     def close(self) -> None:
         """Let others have the addresses."""
-        if self._held is not None:
-            self._held.close()
-
-
-def gateway_port(port: int | None) -> int:
-    """The port of the gateway: the one asked for, else 8080 or, where that is taken, any.
-
-    Raises:
-        RefusedError: the one asked for is taken.
-    """
-    if _is_free(port or _PREFERRED_GATEWAY_PORT):
-        return port or _PREFERRED_GATEWAY_PORT
-    if port:
-        raise RefusedError([f"port {port}: must be free on {_SHARED}"])
-    return _free_ports(1)[0]
+        for held in self._held:
+            held.close()
 
 
 def _is_free(port: int) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 import aiohttp
 
 import mockservice
-from mockservice.lanes.addresses import Network, Place, gateway_port
+from mockservice.lanes.addresses import Network, Place
 from mockservice.lanes.envoy import GATEWAY_IP, configuration, sidecar_name
 from mockservice.lanes.errors import LanesError, RefusedError
 from mockservice.lanes.mesh import Mesh, Pod
@@ -129,7 +129,7 @@ class LocalLanes:
             exits.callback(self._network.close)
             self._http = aiohttp.ClientSession()
             exits.push_async_callback(self._http.close)
-            self._port = gateway_port(self._port)
+            self._port = self._network.gateway_port(self._port)
             self._proxy = Proxy(folder, self._processes)
             exits.push_async_callback(self._stop)
             await self._move_to(mesh)

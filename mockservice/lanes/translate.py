@@ -109,6 +109,13 @@ class _Translation:
     def read_destination_rules(self) -> None:
         for document, spec in self._specs(DESTINATION_RULE):
             host, subsets, outliers = istio.read_destination_rule(spec, document.namespace)
+            # Of two rules for one subset a cluster keeps one, and its lane leaks into the other.
+            known = {(one.host, one.name) for one in self._subsets}
+            self._problems.extend(
+                f"{document.where('spec')}: subset {one.name!r} of {one.host} is there already"
+                for one in subsets
+                if (one.host, one.name) in known
+            )
             self._subsets.extend(subsets)
             if outliers is not None:
                 self._outliers[host] = outliers

@@ -522,3 +522,16 @@ def _set(target: Any, field: str, value: Any) -> None:
     for step in path:
         target = target[int(step[1:-1])] if step.startswith("[") else target[step]
     target[last] = value
+
+
+def test_two_subsets_of_one_name_are_refused(tmp_path: Path) -> None:
+    rule = next(item for item in ALL if item["kind"] == "DestinationRule")
+    second = deepcopy(rule)
+    second["metadata"]["name"] = "second"
+    with pytest.raises(RefusedError) as refused:
+        mesh_of(tmp_path, *ALL, second)
+    names = [subset["name"] for subset in rule["spec"]["subsets"]]
+    assert len(refused.value.problems) == len(names)
+    for name, problem in zip(names, refused.value.problems, strict=True):
+        assert f"DestinationRule second: spec: subset {name!r} of " in problem
+        assert problem.endswith("is there already")
