@@ -85,7 +85,7 @@ class Hop:
         ip: str,
         upstream: Calls | None,
         *,
-        hop_id: str | None = None,
+        hop_id: str,
         trace_id: Callable[[Headers], str | None] = trace_id_of,
     ) -> None:
         self._app = settings.app
@@ -95,7 +95,7 @@ class Hop:
         self._upstream = upstream
         self._trace_id = trace_id
         self._text = str(chain.Hop(settings.app, settings.version, ip)).encode()
-        self._id = (hop_id or new_hop_id()).encode("ascii")
+        self._id = hop_id.encode("ascii")
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
         """Reply with the chain from this hop on."""

@@ -220,3 +220,27 @@ def ok(body: bytes, content_type: str = "text/plain", more: str = "") -> bytes:
     """A 200 answer with a length."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
     return f"{head}{more}\r\n".encode() + body
+
+
+@contextmanager
+def running_request(**env: str) -> Iterator[tuple[RunningHop, Callable[[], str]]]:
+    """A hop with a request in flight, and what has its upstream answer it and gives its answer."""
+    release = threading.Event()
+    answers: list[str] = []
+
+    def serve(connection: socket.socket) -> None:
+        release.wait(START_TIMEOUT)
+        connection.sendall(ok(b"done"))
+
+    with peer(serve) as other, running(upstream_url=other.url, **env) as hop:
+        client = threading.Thread(target=lambda: answers.append(request(hop.url).text))
+        client.start()
+        wait_until(lambda: bool(other.requests))
+
+        def finish() -> str:
+            release.set()
+            client.join(START_TIMEOUT)
+            [answer] = answers
+            return answer
+
+        yield hop, finish

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from mockservice.lanes.istio import Ingress, full_host, read_match
+from mockservice.lanes.istio import Ingress, read_match
 from mockservice.lanes.mesh import (
     Destination,
     HeaderChanges,
@@ -23,8 +23,8 @@ from mockservice.lanes.mesh import (
     RouteTable,
     Subset,
     Text,
-    host_of,
 )
+from mockservice.manifests.hosts import full_host, host_of
 
 if TYPE_CHECKING:
     from mockservice.lanes.fields import Fields

@@ -18,9 +18,9 @@ from mockservice.lanes.mesh import (
     RouteTable,
     Text,
     TextKind,
-    host_of,
     pairs,
 )
+from mockservice.manifests.hosts import host_of
 
 if TYPE_CHECKING:
     from mockservice.lanes.fields import Fields

@@ -19,8 +19,8 @@ from mockservice.lanes.mesh import (
     RouteTable,
     Subset,
     Text,
-    host_of,
 )
+from mockservice.manifests.hosts import full_host
 
 if TYPE_CHECKING:
     from mockservice.lanes.fields import Fields
@@ -77,11 +77,6 @@ def _narrower(one: str, other: str) -> str | None:
         if wide == narrow or (wide.startswith("*") and narrow.endswith(wide[1:])):
             return narrow
     return None
-
-
-def full_host(host: str, namespace: str) -> str:
-    """A host as Istio reads it: a name without a dot is a Service of the same namespace."""
-    return host if "." in host else host_of(host, namespace)
 
 
 def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from mockservice.manifests.hosts import host_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,11 +30,6 @@ def pairs(mapping: dict[str, str]) -> Pairs:
 def selects(selector: Pairs, labels: Pairs) -> bool:
     """Whether pods with these labels are among those that the selector asks for."""
     return set(selector) <= set(labels)
-
-
-def host_of(name: str, namespace: str) -> str:
-    """The full name of a Service."""
-    return f"{name}.{namespace}.svc.cluster.local"
 
 
 @dataclass(frozen=True, slots=True)

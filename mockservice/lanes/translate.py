@@ -8,6 +8,17 @@ from mockservice.lanes import asm, gateway_api, istio, workloads
 from mockservice.lanes.errors import RefusedError
 from mockservice.lanes.fields import Fields
 from mockservice.lanes.mesh import Mesh
+from mockservice.manifests.asm import LANE, LANE_GROUP
+from mockservice.manifests.inventory import kind_of
+from mockservice.manifests.kinds import (
+    API_GATEWAY,
+    DEPLOYMENT,
+    DESTINATION_RULE,
+    GATEWAY,
+    HTTP_ROUTE,
+    SERVICE,
+    VIRTUAL_SERVICE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,15 +35,6 @@ if TYPE_CHECKING:
     from mockservice.manifests.documents import Document
 
 CONFIG_MAP: Final = "ConfigMap"
-SERVICE: Final = "Service"
-DEPLOYMENT: Final = "apps/Deployment"
-GATEWAY: Final = "networking.istio.io/Gateway"
-VIRTUAL_SERVICE: Final = "networking.istio.io/VirtualService"
-DESTINATION_RULE: Final = "networking.istio.io/DestinationRule"
-API_GATEWAY: Final = "gateway.networking.k8s.io/Gateway"
-HTTP_ROUTE: Final = "gateway.networking.k8s.io/HTTPRoute"
-LANE_GROUP: Final = "istio.alibabacloud.com/ASMSwimLaneGroup"
-LANE: Final = "istio.alibabacloud.com/ASMSwimLane"
 
 _READ: Final = (
     CONFIG_MAP,
@@ -74,7 +76,7 @@ class _Translation:
         self._problems = [
             f"{document.where('kind')}: not supported by local lanes"
             for document in documents
-            if _kind(document) not in _READ + _ELSEWHERE
+            if kind_of(document) not in _READ + _ELSEWHERE
         ]
         self._pods: list[Pod] = []
         self._services: dict[str, Service] = {}
@@ -212,19 +214,13 @@ class _Translation:
 
     def _bodies(self, kind: str) -> Iterator[tuple[Document, Fields]]:
         for document in self._documents:
-            if _kind(document) == kind:
+            if kind_of(document) == kind:
                 with Fields(document, self._problems, document.body) as body:
                     body.ignore("apiVersion", "kind", "metadata", "status")
                     yield document, body
 
     def _specs(self, kind: str) -> Iterator[tuple[Document, Fields]]:
         return ((document, body.object("spec")) for document, body in self._bodies(kind))
-
-
-def _kind(document: Document) -> str:
-    """The kind with its API group; versions of a group are read alike."""
-    group, slash, _ = document.api_version.rpartition("/")
-    return f"{group}{slash}{document.kind}"
 
 
 def _labels(document: Document) -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mockservice.manifests import asm
+from mockservice.manifests.hosts import full_host, host_of
 from mockservice.manifests.kinds import DEPLOYMENT, DESTINATION_RULE, SERVICE
 from mockservice.manifests.problems import one_of
 
@@ -15,18 +16,6 @@ if TYPE_CHECKING:
     from mockservice.manifests.documents import Document
 
 Labels = dict[str, str]
-
-_CLUSTER: Final = ".svc.cluster.local"
-
-
-def host_of(name: str, namespace: str) -> str:
-    """The full name of a Service."""
-    return f"{name}.{namespace}{_CLUSTER}"
-
-
-def full_host(host: str, namespace: str) -> str:
-    """A host as Istio reads it: a name without a dot is a Service of the rule's own namespace."""
-    return host if "." in host else host_of(host, namespace)
 
 
 def kind_of(document: Document) -> str:

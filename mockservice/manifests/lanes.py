@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mockservice.manifests import asm
+from mockservice.manifests.hosts import full_host, host_of
 from mockservice.manifests.inventory import (
     Inventory,
-    full_host,
     group_of,
-    host_of,
     hosts_of,
     miss,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mockservice.manifests.inventory import Inventory, full_host, host_of, miss
+from mockservice.manifests.hosts import full_host, host_of
+from mockservice.manifests.inventory import Inventory, miss
 from mockservice.manifests.kinds import (
     API_GATEWAY,
     DESTINATION_RULE,

@@ -6,7 +6,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from mockservice.manifests.inventory import Inventory, host_of, miss, pod_labels, selects
+from mockservice.manifests.hosts import host_of
+from mockservice.manifests.inventory import Inventory, miss, pod_labels, selects
 from mockservice.manifests.kinds import DEPLOYMENT, SERVICE
 from mockservice.manifests.problems import Problem, one_of, problem
 

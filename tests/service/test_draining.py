@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.running import answering, launch, ok, peer, request, running, wait_until
+from tests.running import answering, launch, ok, peer, request, running, running_request, wait_until
 
 
 def test_an_idle_hop_stops_at_once() -> None:
@@ -17,25 +17,13 @@ def test_an_idle_hop_stops_at_once() -> None:
 
 
 def test_readiness_goes_red_while_a_request_in_flight_finishes() -> None:
-    release = threading.Event()
-
-    def serve(connection: socket.socket) -> None:
-        release.wait(20)
-        connection.sendall(ok(b"done"))
-
-    answers: list[str] = []
-    with peer(serve) as other, running(upstream_url=other.url, upstream_timeout="20") as hop:
-        client = threading.Thread(target=lambda: answers.append(request(hop.url).text))
-        client.start()
-        wait_until(lambda: bool(other.requests))
+    with running_request(upstream_timeout="20") as (hop, finish):
         hop.process.send_signal(signal.SIGTERM)
         wait_until(lambda: request(f"{hop.url}readyz").status == 503)
         draining = request(f"{hop.url}readyz")
         assert (draining.text, draining.headers["Connection"]) == ("draining", "close")
         assert request(f"{hop.url}healthz").status == 200
-        release.set()
-        client.join(20)
-        assert answers == [f"{hop.line}done"]
+        assert finish() == f"{hop.line}done"
         assert hop.process.wait(20) == 0
 
 

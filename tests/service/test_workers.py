@@ -2,11 +2,9 @@
 
 import os
 import signal
-import socket
-import threading
 from pathlib import Path
 
-from tests.running import RunningHop, launch, ok, peer, request, running, wait_until
+from tests.running import RunningHop, launch, request, running, running_request, wait_until
 
 
 def _workers(hop: RunningHop) -> list[int]:
@@ -70,20 +68,8 @@ def test_a_bad_start_is_said_and_ends_with_2() -> None:
 
 
 def test_ctrl_c_drains_them() -> None:
-    release = threading.Event()
-
-    def serve(connection: socket.socket) -> None:
-        release.wait(20)
-        connection.sendall(ok(b"done"))
-
-    answers: list[str] = []
-    with peer(serve) as other, running(upstream_url=other.url, workers="2") as hop:
-        client = threading.Thread(target=lambda: answers.append(request(hop.url).text))
-        client.start()
-        wait_until(lambda: bool(other.requests))
+    with running_request(workers="2") as (hop, finish):
         os.killpg(hop.process.pid, signal.SIGINT)
         wait_until(lambda: request(f"{hop.url}readyz").status == 503)
-        release.set()
-        client.join(20)
-        assert answers == [f"{hop.line}done"]
+        assert finish() == f"{hop.line}done"
         assert hop.process.wait(20) == 0
