@@ -18,6 +18,7 @@ _VERBS: Final = {
     "serve": ("mockservice.serve", "run one hop, configured by environment variables (default)"),
     "lanes": ("mockservice.lanes.command", "run a folder of lane manifests on this machine"),
     "probe": ("mockservice.probe.command", "tell whether the lanes behind a URL hold"),
+    "watch": ("mockservice.watch.command", "show requests run through the lanes, on a page"),
 }
 
 

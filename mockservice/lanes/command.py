@@ -36,6 +36,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--port", type=_port, help="of the gateway (8080, or any where that is taken)"
     )
+    parser.add_argument(
+        "--watch-page", action="store_true", help="serve the page of `mockservice watch` beside it"
+    )
     try:
         options = parser.parse_args(argv)
     except SystemExit as end:
@@ -46,7 +49,14 @@ def main(argv: Sequence[str]) -> int:
         needed = "needs the extra 'lanes': pip install 'mockservice[lanes]'"
         sys.stderr.write(f"mockservice lanes: {needed} ({error})\n")
         return 2
-    return run.run(options.paths, options.watch, options.json, options.quiet, options.port)
+    return run.run(
+        options.paths,
+        options.watch,
+        options.json,
+        options.quiet,
+        options.port,
+        with_page=options.watch_page,
+    )
 
 
 def _port(text: str) -> int:

@@ -17,6 +17,7 @@ import mockservice
 from mockservice.lanes.addresses import Network, Place
 from mockservice.lanes.envoy import GATEWAY_IP, configuration, sidecar_name
 from mockservice.lanes.errors import LanesError, RefusedError
+from mockservice.lanes.expected import baseline, expected_weights, routes_by_path
 from mockservice.lanes.mesh import Mesh, Pod
 from mockservice.lanes.processes import Processes
 from mockservice.lanes.proxy import Proxy
@@ -152,12 +153,18 @@ class LocalLanes:
     @property
     def example_url(self) -> str:
         """A URL to begin with: the gateway's first route that names a path, at the gateway."""
-        for table in self._mesh.gateway:
-            for route in table.routes:
-                for match in route.matches:
-                    if match.uri is not None and match.uri.kind != "regex":
-                        return self.gateway_url + match.uri.value
-        return f"{self.gateway_url}/"
+        _, _, path = next(routes_by_path(self._mesh), (None, None, "/"))
+        return self.gateway_url + path
+
+    @property
+    def expected_weights(self) -> dict[str, float] | None:
+        """The weights of the versions behind `example_url`, where the routes tell them."""
+        return expected_weights(self._mesh)
+
+    @property
+    def baseline(self) -> str | None:
+        """The version that stands in for lanes that do not hold a service, if one does."""
+        return baseline(self._mesh)
 
     async def reload(self) -> bool:
         """Read the manifests again and move to what they say, without losing a request.

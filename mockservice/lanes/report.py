@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mockservice.lanes.local import LocalLanes, LocalPod
 
 _COLOURS: Final = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta")
@@ -21,8 +23,8 @@ _STATES: Final = {"ready": "green", "restarting": "red", "starting": "yellow", "
 class Report(Protocol):
     """Takes what happens, as it happens."""
 
-    def settled(self, event: str, lanes: LocalLanes) -> None:
-        """Lanes are `ready`, or have `moved` to edited manifests."""
+    def settled(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
+        """Lanes are `ready`, and seen on a page, or have `moved` to edited manifests."""
 
     def changed(self, lanes: LocalLanes) -> None:
         """A pod has changed its state."""
@@ -45,8 +47,8 @@ class ForPeople:
         self._states: dict[LocalPod, str] = {}
         self._settled = False
 
-    def settled(self, event: str, lanes: LocalLanes) -> None:
-        """Show the gateway and the pods."""
+    def settled(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
+        """Show the gateway, the pods, and where the page is."""
         self._settled = True
         table = Table("pod", "app", "version", "lane", "address", "state", box=None, pad_edge=False)
         for one in lanes.pods:
@@ -56,6 +58,8 @@ class ForPeople:
             table.add_row(str(pod), pod.app, pod.version, one.lane or "-", address, state)
         self._out.print(table)
         self._out.print(Text.assemble("gateway ", (lanes.example_url, "bold"), f" {event}"))
+        if page is not None:
+            self._out.print(Text.assemble("watch   ", (page, "bold")))
 
     def changed(self, lanes: LocalLanes) -> None:
         """Say which pods are in another state than before."""
@@ -88,10 +92,10 @@ class ForScripts:
         self._settled = False
         self._said: Any = None
 
-    def settled(self, event: str, lanes: LocalLanes) -> None:
-        """Say the gateway and the pods."""
+    def settled(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
+        """Say the gateway, the pods, and where the page is."""
         self._settled = True
-        self._say(event, lanes)
+        self._say(event, lanes, {} if page is None else {"page": page})
 
     def changed(self, lanes: LocalLanes) -> None:
         """Say the pods, where their states are not those said last."""
@@ -106,9 +110,10 @@ class ForScripts:
         """Show a line of a process, on standard error."""
         self._logs.log(name, line)
 
-    def _say(self, event: str, lanes: LocalLanes) -> None:
+    def _say(self, event: str, lanes: LocalLanes, more: Mapping[str, str] | None = None) -> None:
         self._said = _pods(lanes)
-        self._write({"event": event, "gateway": lanes.gateway_url, "pods": self._said})
+        where = {"event": event, "gateway": lanes.gateway_url, **(more or {})}
+        self._write({**where, "pods": self._said})
 
     def _write(self, what: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(what, ensure_ascii=False) + "\n")

@@ -1,30 +1,41 @@
-"""`mockservice lanes`: manifests -> local lanes -> reports, until a signal ends it."""
+"""`mockservice lanes`: manifests -> local lanes -> reports and a page, until a signal ends it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from mockservice.lanes.errors import LanesError, RefusedError
 from mockservice.lanes.local import LocalLanes
 from mockservice.lanes.report import ForPeople, ForScripts, Report
 from mockservice.lanes.watch import Watch
+from mockservice.watch.server import WatchPage
+from mockservice.watch.view import View
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from pathlib import Path
 
 
-def run(paths: list[Path], watch: bool, as_json: bool, quiet: bool, port: int | None) -> int:
+def run(
+    paths: list[Path],
+    watch: bool,
+    as_json: bool,
+    quiet: bool,
+    port: int | None,
+    *,
+    with_page: bool,
+) -> int:
     """Run local lanes; see `mockservice.lanes.command.main`."""
     report: Report = ForScripts(quiet) if as_json else ForPeople(quiet)
-    return asyncio.run(_until_signal(paths, watch, port, report))
+    return asyncio.run(_until_signal(_run(paths, watch, port, report, with_page), report))
 
 
-async def _until_signal(paths: list[Path], watch: bool, port: int | None, report: Report) -> int:
-    lanes = asyncio.create_task(_run(paths, watch, port, report))
+async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report) -> int:
+    lanes = asyncio.create_task(running)
     stopping = False
 
     def on_signal(number: int) -> None:
@@ -50,12 +61,15 @@ async def _until_signal(paths: list[Path], watch: bool, port: int | None, report
     return 0
 
 
-async def _run(paths: list[Path], watch: bool, port: int | None, report: Report) -> NoReturn:
+async def _run(
+    paths: list[Path], watch: bool, port: int | None, report: Report, with_page: bool
+) -> NoReturn:
     edits = Watch(paths)
     lanes = LocalLanes(paths, port, report.log, lambda: report.changed(lanes))
-    async with lanes:
-        report.settled("ready", lanes)
-        following = asyncio.create_task(_follow(edits, lanes, report)) if watch else None
+    async with lanes, AsyncExitStack() as exits:
+        page = await exits.enter_async_context(WatchPage(_view(lanes))) if with_page else None
+        report.settled("ready", lanes, page.url if page else None)
+        following = asyncio.create_task(_follow(edits, lanes, report, page)) if watch else None
         try:
             raise LanesError(await lanes.failed())
         finally:
@@ -65,7 +79,7 @@ async def _run(paths: list[Path], watch: bool, port: int | None, report: Report)
                     await following
 
 
-async def _follow(edits: Watch, lanes: LocalLanes, report: Report) -> None:
+async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: WatchPage | None) -> None:
     """Keep the lanes in step with the manifests; those that are no good change nothing."""
     were_refused = False
     while True:
@@ -73,6 +87,8 @@ async def _follow(edits: Watch, lanes: LocalLanes, report: Report) -> None:
         try:
             if await lanes.reload():
                 report.settled("moved", lanes)
+                if page is not None:
+                    await page.show(_view(lanes))
             elif were_refused:
                 # The edit is taken back.
                 report.settled("ready", lanes)
@@ -81,3 +97,7 @@ async def _follow(edits: Watch, lanes: LocalLanes, report: Report) -> None:
             were_refused = True
             problems = error.problems if isinstance(error, RefusedError) else [str(error)]
             report.problems("refused", problems)
+
+
+def _view(lanes: LocalLanes) -> View:
+    return View(lanes.example_url, baseline=lanes.baseline, weights=lanes.expected_weights)

@@ -7,7 +7,8 @@ import itertools
 import os
 import secrets
 import ssl
-from dataclasses import dataclass, field
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -38,7 +39,7 @@ class Load:
     concurrency: int = 4
     """Requests under way at once, at most."""
     rate: float | None = None
-    """Requests per second, at most. None: as fast as the answers come."""
+    """Requests per second, at most. None: as fast as the answers come. 0: none for now."""
     headers: tuple[tuple[str, str], ...] = ()
     """Header fields to send, by lower-case name, `ID` in their values to be replaced."""
     timeout: float = 10.0
@@ -61,6 +62,8 @@ class Result:
     chain: Chain = field(default_factory=Chain)
     error: str | None = None
     """Why no answer came back."""
+    sent: tuple[tuple[str, str], ...] = ()
+    """The header fields of the load that the request carried, by lower-case name."""
 
 
 async def send(load: Load) -> AsyncGenerator[Result, None]:
@@ -68,41 +71,74 @@ async def send(load: Load) -> AsyncGenerator[Result, None]:
 
     Closing the iterator gives up the requests under way.
     """
-    # Without an end, a slow reader would let results pile up: a place is held until it is read.
-    places = asyncio.Semaphore(load.concurrency)
-    results: asyncio.Queue[asyncio.Task[Result]] = asyncio.Queue()
-    tasks: set[asyncio.Task[Result]] = set()
-    async with _session(load) as session:
+    async with aclosing(Sender(load).results()) as results:
+        async for result in results:
+            yield result
 
-        async def start() -> None:
-            due = asyncio.get_running_loop().time()
-            for number in itertools.count():
-                if number == load.requests:
-                    return
-                await places.acquire()
-                if load.rate is not None:
-                    # A load that has fallen behind goes on at its rate, it does not catch up.
-                    now = asyncio.get_running_loop().time()
-                    due = max(due, now)
-                    await asyncio.sleep(due - now)
-                    due += 1 / load.rate
-                task = asyncio.create_task(_request(session, load))
-                tasks.add(task)
-                task.add_done_callback(results.put_nowait)
 
-        starting = asyncio.create_task(start())
-        try:
-            for number in itertools.count():
-                if number == load.requests:
-                    return
-                task = await results.get()
-                tasks.discard(task)
-                places.release()
-                yield task.result()
-        finally:
-            for pending in (starting, *tasks):
-                pending.cancel()
-            await asyncio.gather(starting, *tasks, return_exceptions=True)
+class Sender:
+    """Sends a load, of which rate and headers may change meanwhile."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._due = 0.0
+        self._changed = asyncio.Event()
+
+    def change(self, rate: float | None, headers: tuple[tuple[str, str], ...]) -> None:
+        """From the next request on, send so; requests under way end as they are."""
+        self._load = replace(self._load, rate=rate, headers=headers)
+        if rate:
+            # Neither is a slow rate waited for to its end, nor is a pause caught up with.
+            now = asyncio.get_running_loop().time()
+            self._due = max(now, min(self._due, now + 1 / rate))
+        self._changed.set()
+
+    async def results(self) -> AsyncGenerator[Result, None]:
+        """A result for each request, in the order in which they end; see `send`."""
+        # Without an end, a slow reader would let results pile up: a place is held until it is read.
+        places = asyncio.Semaphore(self._load.concurrency)
+        results: asyncio.Queue[asyncio.Task[Result]] = asyncio.Queue()
+        tasks: set[asyncio.Task[Result]] = set()
+        requests = self._load.requests
+        async with _session(self._load) as session:
+
+            async def start() -> None:
+                for number in itertools.count():
+                    if number == requests:
+                        return
+                    await places.acquire()
+                    await self._until_due()
+                    task = asyncio.create_task(_request(session, self._load))
+                    tasks.add(task)
+                    task.add_done_callback(results.put_nowait)
+
+            starting = asyncio.create_task(start())
+            try:
+                for number in itertools.count():
+                    if number == requests:
+                        return
+                    task = await results.get()
+                    tasks.discard(task)
+                    places.release()
+                    yield task.result()
+            finally:
+                for pending in (starting, *tasks):
+                    pending.cancel()
+                await asyncio.gather(starting, *tasks, return_exceptions=True)
+
+    async def _until_due(self) -> None:
+        """Wait until the rate lets one more request be sent."""
+        loop = asyncio.get_running_loop()
+        # A load that has fallen behind goes on at its rate, it does not catch up.
+        self._due = max(self._due, loop.time())
+        while (rate := self._load.rate) is not None:
+            if rate and self._due <= loop.time():
+                self._due += 1 / rate
+                return
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._due if rate else None):
+                    await self._changed.wait()
 
 
 def _session(load: Load) -> aiohttp.ClientSession:
@@ -116,34 +152,32 @@ def _session(load: Load) -> aiohttp.ClientSession:
 
 
 async def _request(session: aiohttp.ClientSession, load: Load) -> Result:
-    headers = _headers(load)
+    sent = _sent(load)
+    headers = CIMultiDict({"User-Agent": f"mockservice/{__version__}"})
+    for name in {name for name, _ in sent}:
+        headers.popall(name, None)
+    headers.extend(sent)
+    headers["Accept"] = JSON_TYPE
+    headers["Accept-Encoding"] = "identity"
     start = perf_counter()
     try:
         async with session.get(load.url, headers=headers, allow_redirects=False) as response:
             body = await _body(response)
     except (aiohttp.ClientError, OSError, UnicodeError, _TooLargeError) as error:
-        return Result(perf_counter() - start, error=_reason(error, load.timeout))
-    return Result(perf_counter() - start, response.status, _chain(response.content_type, body))
+        return Result(perf_counter() - start, error=_reason(error, load.timeout), sent=sent)
+    chain = _chain(response.content_type, body)
+    return Result(perf_counter() - start, response.status, chain, sent=sent)
 
 
-def _headers(load: Load) -> CIMultiDict[str]:
-    """The headers of one request: a fresh W3C `traceparent` (Trace Context section 3.2) and the
-    load's own, which come instead of those of the same name.
+def _sent(load: Load) -> tuple[tuple[str, str], ...]:
+    """The load's headers of one request, and a fresh W3C `traceparent` (Trace Context section 3.2)
+    where it has none of its own.
     """
     trace_id = secrets.token_hex(16)
-    headers = CIMultiDict(
-        {
-            "User-Agent": f"mockservice/{__version__}",
-            "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01",
-        }
-    )
-    for name in {name for name, _ in load.headers}:
-        headers.popall(name, None)
-    for name, value in load.headers:
-        headers.add(name, value.replace(ID, trace_id))
-    headers["Accept"] = JSON_TYPE
-    headers["Accept-Encoding"] = "identity"
-    return headers
+    sent = tuple((name, value.replace(ID, trace_id)) for name, value in load.headers)
+    if any(name == "traceparent" for name, _ in sent):
+        return sent
+    return (("traceparent", f"00-{trace_id}-{secrets.token_hex(8)}-01"), *sent)
 
 
 class _TooLargeError(Exception):

@@ -1,0 +1,55 @@
+"""What the routes say of the lanes that requests get to see: by which weights, and which baseline.
+
+To a page, as to the probe, a lane is the version that its hops show.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mockservice.lanes.mesh import Destination, Match, Mesh, Route
+
+
+def routes_by_path(mesh: Mesh) -> Iterator[tuple[Route, Match, str]]:
+    """The gateway's routes that name a path, each with a match and the path that it names."""
+    for table in mesh.gateway:
+        for route in table.routes:
+            for match in route.matches:
+                if match.uri is not None and match.uri.kind != "regex":
+                    yield route, match, match.uri.value
+
+
+def expected_weights(mesh: Mesh) -> dict[str, float] | None:
+    """The weights of the first route that names a path, by version.
+
+    None where that route asks for more than a path, or the version behind it is not just one.
+    """
+    route, match, _ = next(routes_by_path(mesh), (None, None, ""))
+    if route is None or match is None or match.headers or match.method:
+        return None
+    weights: Counter[str] = Counter()
+    for destination in route.destinations:
+        versions = _versions(mesh, destination, destination.subset)
+        if len(versions) != 1:
+            return None
+        weights[versions.pop()] += destination.weight
+    return {lane: float(weight) for lane, weight in weights.items()} if weights.total() else None
+
+
+def baseline(mesh: Mesh) -> str | None:
+    """The version that stands in for lanes that do not hold a service; None where none does."""
+    for table in (*mesh.gateway, *mesh.calls):
+        for route in table.routes:
+            for destination in route.destinations:
+                if destination.fallback is not None:
+                    return next(iter(_versions(mesh, destination, destination.fallback)), None)
+    return None
+
+
+def _versions(mesh: Mesh, destination: Destination, subset: str | None) -> set[str]:
+    service = mesh.service(destination.host)
+    return set() if service is None else {pod.version for pod in mesh.pods_of(service, subset)}

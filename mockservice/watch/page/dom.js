@@ -1,0 +1,46 @@
+// Elements, made of text and nothing else: what comes from upstreams never gets to be markup.
+
+/** An element with properties, and children that are elements or text. */
+export function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  assign(made, properties);
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+/** An element of SVG with attributes. */
+export function drawn(name, attributes = {}) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+/** The element of this page with an id. */
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+/** Set an element's text where it is another, so that nothing is selected or spoken anew. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+const wholeNumbers = new Intl.NumberFormat("en");
+
+/** 1,234 */
+export const whole = (number) => wholeNumbers.format(number);
+
+/** 29.4 % */
+export const percent = (share) => `${(share * 100).toFixed(1)} %`;
+
+/** 12.3 ms */
+export const milliseconds = (number) => `${number.toFixed(number < 100 ? 1 : 0)} ms`;
+
+/** 15:04:05 */
+export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
+
+function assign(made, { data = {}, aria = {}, ...properties }) {
+  for (const [key, value] of Object.entries(aria)) made.setAttribute(`aria-${key}`, value);
+  Object.assign(made.dataset, data);
+  Object.assign(made, properties);
+}

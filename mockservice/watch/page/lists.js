@@ -1,0 +1,76 @@
+// Lists of requests: leaks and failures by kind, and the latest ones. Each opens a request.
+
+import { clock, element, milliseconds, setText, whole } from "./dom.js";
+
+/** The chain of a result, what left its lane or fell back marked. */
+export function chainOf(result) {
+  const chain = element("span", { className: "chain" });
+  result.hops.forEach((hop, place) => {
+    if (place > 0) chain.append(" → ");
+    const className = hop.isLeak ? "leak" : hop.isFallback ? "fallback" : "";
+    chain.append(element("span", { className }, `${hop.app}(${hop.version})`));
+  });
+  if (result.fault !== null) {
+    if (result.hops.length > 0) chain.append(" → ");
+    const { status, hop, reason } = result.fault;
+    chain.append(element("span", { className: "leak" }, `${status ?? ""} ${hop}: ${reason}`.trim()));
+  }
+  return chain;
+}
+
+/** A list of kinds of requests, each with its count; `open` takes the latest of a kind. */
+export function kindsIn(list, open) {
+  const entries = new Map();
+  return (kinds) => {
+    for (const [key, entry] of entries) {
+      if (!kinds.has(key)) {
+        entry.root.remove();
+        entries.delete(key);
+      }
+    }
+    for (const [key, kind] of kinds) {
+      if (!entries.has(key)) {
+        const made = newEntry(key, kind.latest);
+        entries.set(key, made);
+        list.append(made.root);
+      }
+      const entry = entries.get(key);
+      entry.latest = kind.latest;
+      setText(entry.count, whole(kind.count));
+      setText(entry.time, clock(kind.latest.time));
+    }
+  };
+
+  function newEntry(key, latest) {
+    const entry = {
+      latest,
+      count: element("span", { className: "count" }),
+      time: element("span", { className: "time" }),
+    };
+    const onclick = () => open(entry.latest);
+    const button = element("button", { type: "button", onclick });
+    button.append(entry.count, chainOf(latest), entry.time);
+    entry.root = element("li", {}, button);
+    return entry;
+  }
+}
+
+/** The latest requests, which stand still while somebody is about to choose one. */
+export function latestIn(list, open) {
+  let shown = null;
+  return (recent) => {
+    if (recent[0] === shown || list.matches(":hover, :focus-within")) return;
+    shown = recent[0];
+    list.replaceChildren(...recent.map(entryOf));
+  };
+
+  function entryOf(result) {
+    const button = element("button", { type: "button", onclick: () => open(result) });
+    button.append(
+      element("span", { className: "time" }, clock(result.time)),
+      chainOf(result),
+      element("span", { className: "ms" }, milliseconds(result.ms)),
+    );
+    return element("li", {}, button);
+  }
+}

@@ -1,0 +1,125 @@
+// One request, opened: its hops and their times, the headers each received, and how to repeat it.
+
+import { byId, clock, element, milliseconds } from "./dom.js";
+import { chainOf } from "./lists.js";
+
+const dialog = byId("request");
+dialog.addEventListener("click", (event) => {
+  // Beside it.
+  if (event.target === dialog) dialog.close();
+});
+
+/** Open a result; `traceUrl` is where its trace is, with `{id}` for the id, or null. */
+export function openRequest(result, traceUrl) {
+  const close = element("button", { type: "button", onclick: () => dialog.close() }, "Close");
+  const status = result.status === null ? "no answer" : `status ${result.status}`;
+  const facts = [clock(result.time), status, milliseconds(result.ms)];
+  if (result.lane !== null) facts.unshift(`lane ${result.lane}`);
+  const content = element("div", { className: "content" });
+  content.append(
+    element("div", { className: "title" }, element("h2", { id: "request-title" }, "Request"), close),
+    element("p", { className: "facts" }, facts.join(" · ")),
+    element("p", {}, chainOf(result)),
+  );
+  if (result.body !== null) content.append(element("pre", { tabIndex: 0 }, result.body));
+  if (result.hops.some((hop) => hop.ms !== null)) content.append(...waterfall(result));
+  content.append(...headers(result), ...trace(result, traceUrl), ...repeat(result));
+  dialog.replaceChildren(content);
+  dialog.showModal();
+}
+
+function waterfall({ hops, ms }) {
+  const rows = [bar("gateway", 0, ms, hops[0].ms === null ? null : ms - hops[0].ms, ms)];
+  let start = 0;
+  let around = ms;
+  for (const hop of hops) {
+    // A hop tells how long it took, not when: it is drawn in the middle of the one before.
+    if (hop.ms !== null) {
+      start += Math.max(0, around - hop.ms) / 2;
+      around = hop.ms;
+    }
+    rows.push(bar(`${hop.app}(${hop.version})`, start, hop.ms, hop.ownMs, ms));
+  }
+  return [element("h3", {}, "Time per hop"), element("div", { className: "waterfall" }, ...rows)];
+}
+
+function bar(name, start, duration, own, whole) {
+  const fill = element("div", { className: "fill" });
+  if (duration !== null) {
+    fill.style.left = `${Math.min(99, (start / whole) * 100)}%`;
+    fill.style.width = `${Math.max(0.5, Math.min(100, (duration / whole) * 100))}%`;
+  }
+  const time = duration === null ? "not told" : milliseconds(duration);
+  const ownTime = own === null ? "" : `own ${milliseconds(Math.max(0, own))}`;
+  return element(
+    "div",
+    { className: "row" },
+    element("span", { className: "name" }, name),
+    element("div", { className: "bar", ariaHidden: "true" }, fill),
+    element("span", { className: "ms" }, time),
+    element("span", { className: "own" }, ownTime),
+  );
+}
+
+function headers({ hops, sent }) {
+  const values = new Map();
+  for (const [name, value] of sent) {
+    values.set(name, values.has(name) ? `${values.get(name)},${value}` : value);
+  }
+  const names = new Set(values.keys());
+  for (const hop of hops) for (const name of Object.keys(hop.headers ?? {})) names.add(name);
+  const heads = ["header", "sent", ...hops.map((hop) => `${hop.app}(${hop.version})`)];
+  const rows = [...names].map((name) => {
+    let isGone = false;
+    const cells = hops.map((hop) => {
+      const value = hop.headers?.[name];
+      isGone = value === undefined && (isGone || hop.lost[name] === "missing");
+      if (hop.headers === null) return cell("not told", "unknown");
+      if (isGone) return cell("missing", "leak");
+      if (value === undefined) return cell("–", "unknown");
+      return hop.lost[name] === "changed" ? cell(`changed: ${value}`, "leak") : cell(value, "");
+    });
+    const sentValue = values.get(name);
+    const own = sentValue === undefined ? cell("–", "unknown") : cell(sentValue, "");
+    return element("tr", {}, element("th", { scope: "row" }, name), own, ...cells);
+  });
+  const table = element(
+    "table",
+    {},
+    element("thead", {}, element("tr", {}, ...heads.map(columnHead))),
+    element("tbody", {}, ...rows),
+  );
+  const region = { className: "headers", tabIndex: 0, role: "group", ariaLabel: "Headers received" };
+  return [element("h3", {}, "Lane and trace headers received"), element("div", region, table)];
+}
+
+function columnHead(text) {
+  return element("th", { scope: "col" }, text);
+}
+
+function cell(text, className) {
+  return element("td", { className, title: text }, text);
+}
+
+function trace({ traceId }, traceUrl) {
+  if (traceId === null) return [];
+  const id = element("code", {}, traceId);
+  const url = traceUrl?.replaceAll("{id}", encodeURIComponent(traceId));
+  const link = url && element("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, id);
+  return [element("h3", {}, "Trace"), element("p", {}, link || id)];
+}
+
+function repeat({ curl }) {
+  const line = element("pre", { tabIndex: 0 }, curl);
+  const copy = element("button", { type: "button" }, "Copy");
+  copy.onclick = async () => {
+    try {
+      await navigator.clipboard.writeText(curl);
+      copy.textContent = "Copied";
+    } catch {
+      // Without the right to the clipboard the line can still be taken by hand.
+      getSelection().selectAllChildren(line);
+    }
+  };
+  return [element("h3", {}, "Repeat it"), element("div", { className: "curl" }, line, copy)];
+}

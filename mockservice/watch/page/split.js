@@ -1,0 +1,108 @@
+// The split: shares of lanes with their uncertainty, beside those expected, now and lately.
+
+import { byId, drawn, element, percent, setText, whole } from "./dom.js";
+import { total } from "./tally.js";
+
+// Standard normal quantiles of two-sided 95 % and 99.9 %.
+const Z_SHOWN = 1.96;
+const Z_OFF = 3.291;
+
+/** The Wilson score interval of a share. */
+export function interval(seen, requests, z) {
+  if (requests === 0) return [0, 1];
+  const share = seen / requests;
+  const weight = 1 + z ** 2 / requests;
+  const middle = (share + z ** 2 / (2 * requests)) / weight;
+  const half =
+    (z / weight) * Math.sqrt((share * (1 - share)) / requests + z ** 2 / (4 * requests ** 2));
+  return [Math.max(0, middle - half), Math.min(1, middle + half)];
+}
+
+/** Weights as shares. */
+export function sharesOf(weights) {
+  if (weights === null) return null;
+  const sum = Object.values(weights).reduce((one, other) => one + other, 0);
+  return Object.fromEntries(Object.entries(weights).map(([lane, weight]) => [lane, weight / sum]));
+}
+
+const rows = new Map();
+
+/** Show the shares of `lanes`; `colour` gives a lane's class. */
+export function showSplit(tally, lanes, expected, colour) {
+  const shares = byId("shares");
+  for (const [lane, row] of rows) {
+    if (!lanes.includes(lane)) {
+      row.root.remove();
+      rows.delete(lane);
+    }
+  }
+  const now = total(tally.windowByLane);
+  const all = total(tally.byLane);
+  lanes.forEach((lane, place) => {
+    if (!rows.has(lane)) rows.set(lane, newRow(lane));
+    const row = rows.get(lane);
+    if (shares.children[place] !== row.root) shares.insertBefore(row.root, shares.children[place]);
+    row.root.className = `share ${colour(lane)}`;
+    const seen = tally.windowByLane.get(lane) ?? 0;
+    const [low, high] = interval(seen, now, Z_SHOWN);
+    setText(row.now, now === 0 ? "–" : percent(seen / now));
+    setText(row.range, now === 0 ? "" : `${(low * 100).toFixed(0)}–${(high * 100).toFixed(0)} %`);
+    row.fill.style.width = `${now === 0 ? 0 : (seen / now) * 100}%`;
+    row.band.style.left = `${low * 100}%`;
+    row.band.style.width = `${(high - low) * 100}%`;
+    row.band.hidden = now === 0;
+    const seenEver = tally.byLane.get(lane) ?? 0;
+    setText(row.all, all === 0 ? "–" : `${percent(seenEver / all)} of all ${whole(all)}`);
+    const share = expected === null ? null : (expected[lane] ?? 0);
+    row.tick.hidden = share === null;
+    if (share !== null) row.tick.style.left = `${share * 100}%`;
+    const [lowest, highest] = interval(seen, now, Z_OFF);
+    const isOff = share !== null && now > 0 && (share < lowest || share > highest);
+    const asExpected = share === null ? "" : `expected ${percent(share)}`;
+    setText(row.expected, isOff ? `${asExpected}: off` : asExpected);
+    row.expected.classList.toggle("off", isOff);
+  });
+}
+
+/** Draw the shares of the last samples. */
+export function showHistory(tally, lanes, colour) {
+  byId("history").setAttribute("viewBox", `0 0 ${Math.max(60, tally.samples.length) - 1} 100`);
+  const lines = lanes.flatMap((lane) => [
+    line(tally, (sample) => sample.expected && (sample.expected[lane] ?? 0), "expected", lane),
+    line(tally, (sample) => sample.shares.get(lane) ?? (sample.shares.size ? 0 : null), "", lane),
+  ]);
+  function line({ samples }, shareOf, kind, lane) {
+    let path = "";
+    let isDown = false;
+    samples.forEach((sample, place) => {
+      const share = shareOf(sample);
+      if (share !== null) {
+        path += `${isDown ? "L" : "M"}${place} ${(98 - share * 96).toFixed(1)}`;
+      }
+      isDown = share !== null;
+    });
+    return drawn("path", { d: path, class: `${kind} ${colour(lane)}` });
+  }
+  byId("history").replaceChildren(...lines);
+}
+
+function newRow(lane) {
+  const fill = element("div", { className: "fill" });
+  const band = element("div", { className: "band" });
+  const tick = element("div", { className: "tick" });
+  const now = element("strong");
+  const range = element("span", { className: "range" });
+  const all = element("span", { className: "all" });
+  const expected = element("span", { className: "expected" });
+  const root = element(
+    "div",
+    { data: { lane } },
+    element("span", { className: "name" }, lane),
+    element("div", { className: "bar", ariaHidden: "true" }, fill, band, tick),
+    now,
+    range,
+    expected,
+    all,
+  );
+  return { root, fill, band, tick, now, range, all, expected };
+}

@@ -1,0 +1,33 @@
+"""`mockservice watch`: a view -> its page, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from mockservice.watch.server import PortError, WatchPage
+
+if TYPE_CHECKING:
+    from mockservice.watch.view import View
+
+
+def run(view: View, host: str, port: int | None) -> int:
+    """Serve the page; see `mockservice.watch.command.main`."""
+    try:
+        asyncio.run(_until_signal(WatchPage(view, host, port)))
+    except PortError as error:
+        sys.stderr.write(f"mockservice watch: --port: {port}: must be {error}\n")
+        return 2
+    return 0
+
+
+async def _until_signal(page: WatchPage) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with page:
+        sys.stdout.write(f"watch {page.url}\n")
+        sys.stdout.flush()
+        await stop.wait()
