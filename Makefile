@@ -10,7 +10,7 @@ LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test lint format types check bench image image-test lock clean
+.PHONY: help setup demo lanes test lint format types check bench image image-test screenshots lock clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ image:  ## build the container image
 
 image-test: $(DEV)  ## build the image and run it and compose.yaml for real (takes a Docker engine)
 	$(BIN)/pytest tests/image -m image
+
+screenshots: $(DEV)  ## take the pictures of the page in docs/ anew (takes chromium)
+	$(BIN)/python -m tests.watch.screenshots
 
 lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) pyproject.toml -o requirements.txt

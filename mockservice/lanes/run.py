@@ -12,7 +12,7 @@ from mockservice.lanes.errors import LanesError, RefusedError
 from mockservice.lanes.local import LocalLanes
 from mockservice.lanes.report import ForPeople, ForScripts, Report
 from mockservice.lanes.watch import Watch
-from mockservice.watch.server import WatchPage
+from mockservice.watch.server import ListenError, WatchPage
 from mockservice.watch.view import View
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report
     except RefusedError as error:
         report.problems("refused", error.problems)
         return 2
-    except LanesError as error:
+    except (LanesError, ListenError) as error:
         report.problems("failed", [str(error)])
         return 1
     except asyncio.CancelledError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
@@ -193,7 +193,7 @@ def fault_of(result: Result) -> Fault | None:
 
 def own_durations(hops: Sequence[Hop]) -> Iterator[tuple[Hop, float]]:
     """The hops that told their duration, each with it less the next hop's, in milliseconds."""
-    for hop, following in zip(hops, [*hops[1:], None], strict=True):
+    for hop, following in zip_longest(hops, hops[1:]):
         whole = hop.duration_ms
         less = 0.0 if following is None else following.duration_ms
         # Anyone may be at the other end: neither infinities nor what is no number.

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from mockservice.watch.server import PortError, WatchPage
+from mockservice.watch.server import ListenError, WatchPage
 
 if TYPE_CHECKING:
     from mockservice.watch.view import View
@@ -17,8 +17,8 @@ def run(view: View, host: str, port: int | None) -> int:
     """Serve the page; see `mockservice.watch.command.main`."""
     try:
         asyncio.run(_until_signal(WatchPage(view, host, port)))
-    except PortError as error:
-        sys.stderr.write(f"mockservice watch: --port: {port}: must be {error}\n")
+    except ListenError as error:
+        sys.stderr.write(f"mockservice watch: {error}\n")
         return 2
     return 0
 

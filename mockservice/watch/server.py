@@ -8,6 +8,7 @@ sent.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from contextlib import aclosing, suppress
 from importlib import resources
@@ -57,8 +58,16 @@ _MAX_MESSAGE: Final = 16 * 1024
 _HEARTBEAT: Final = 15.0
 
 
-class PortError(Exception):
-    """The port cannot be listened at; why, in a few words."""
+class ListenError(Exception):
+    """Nothing can listen at host and port; its text is one line for the user."""
+
+    def __init__(self, host: str, port: int, error: OSError | UnicodeError) -> None:
+        number = getattr(error, "errno", None)
+        if number in (errno.EADDRINUSE, errno.EACCES):
+            reason = os.strerror(number).lower()
+            super().__init__(f"--port: '{port}': must be free at {host} ({reason})")
+        else:
+            super().__init__(f"--host: {host!r}: must be an address or a name of this machine")
 
 
 class WatchPage:
@@ -70,7 +79,7 @@ class WatchPage:
         port: None for `PORT` or, where that is taken, a free one.
 
     Raises, from `async with`:
-        PortError: `host` and `port` cannot be listened at.
+        ListenError: nothing can listen at `host` and `port`.
     """
 
     def __init__(self, view: View, host: str = "127.0.0.1", port: int | None = None) -> None:
@@ -96,14 +105,11 @@ class WatchPage:
         for port in self._ports:
             try:
                 await web.TCPSite(self._runner, self._host, port).start()
-                break
+                return self
             except (OSError, UnicodeError) as error:
-                reason = os.strerror(getattr(error, "errno", None) or 0).lower()
-                problem = f"free at {self._host} ({reason})"
-        else:
-            await self._runner.cleanup()
-            raise PortError(problem)
-        return self
+                problem = ListenError(self._host, port, error)
+        await self._runner.cleanup()
+        raise problem
 
     async def __aexit__(
         self,
@@ -193,7 +199,8 @@ class _Stream:
                     await self._control(message.data)
         finally:
             sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await sending
 
     async def show(self, view: View) -> None:
         """Show another view from now on."""
@@ -215,13 +222,15 @@ class _Stream:
             self._sender.change(controls.rate, controls.over(self._view.headers))
 
     async def _send(self) -> None:
-        async with aclosing(self._sender.results()) as results:
-            async for result in results:
-                try:
+        try:
+            async with aclosing(self._sender.results()) as results:
+                async for result in results:
                     await self._socket.send_str(to_json(result, self._view))
-                except ConnectionError:
-                    # The page has gone, which `run` is about to see.
-                    return
+        except ConnectionError:
+            # The page has gone, which `run` is about to see.
+            pass
+        finally:
+            await self._socket.close()
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

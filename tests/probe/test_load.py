@@ -11,7 +11,7 @@ from contextlib import aclosing
 import pytest
 
 from mockservice.chain import Chain, Hop
-from mockservice.probe.load import MAX_BODY, Load, Result, send
+from mockservice.probe.load import MAX_BODY, Load, Result, Sender, send
 from tests.probe.gateway import Answer, chain, gateway, hops, text
 from tests.running import answering, new_address, ok, peer
 
@@ -65,6 +65,49 @@ async def test_a_load_without_an_end_goes_on_until_it_is_closed() -> None:
         sent = len(asked.requests)
         await asyncio.sleep(0.1)
         assert len(asked.requests) == sent <= 40 + 2
+
+
+async def test_a_load_changes_its_rate_and_its_headers_while_it_is_sent() -> None:
+    with gateway(lambda *_: chain("v1")) as asked:
+        sender = Sender(Load(asked.url, rate=0, concurrency=8))
+        async with aclosing(sender.results()) as results:
+            first = asyncio.ensure_future(anext(results))
+            await asyncio.sleep(0.2)
+            assert asked.requests == []
+            sender.change(0.001, (("x-lane", "a"),))
+            assert (await first).sent[-1] == ("x-lane", "a")
+            # A slow rate is not waited for once there is a faster one.
+            sender.change(50, (("x-lane", "b"),))
+            assert (await anext(results)).sent[-1] == ("x-lane", "b")
+            sender.change(0, ())
+            await asyncio.sleep(0.2)
+            # What was paused is not caught up with.
+            start, before = time.monotonic(), len(asked.requests)
+            sender.change(50, ())
+            while len(asked.requests) < before + 4:
+                await anext(results)
+            assert time.monotonic() - start >= 3 / 50 - 0.02
+    assert asked.requests[0]["x-lane"] == "a"
+    assert asked.requests[-1]["x-lane"] is None
+
+
+async def test_a_change_gives_up_no_request_under_way() -> None:
+    release = threading.Event()
+
+    def answer(number: int, _: object) -> Answer:
+        if number == 0:
+            release.wait(10)
+        return chain("v1")
+
+    with gateway(answer) as asked:
+        sender = Sender(Load(asked.url, rate=50, concurrency=1))
+        async with aclosing(sender.results()) as results:
+            first = asyncio.ensure_future(anext(results))
+            while not asked.requests:
+                await asyncio.sleep(0.01)
+            sender.change(0, (("x-lane", "b"),))
+            release.set()
+            assert (await first).status == 200
 
 
 async def test_a_reader_that_is_slow_slows_the_load_down() -> None:

@@ -97,8 +97,10 @@ function showStatus() {
   status.classList.toggle("bad", !isConnected || (!isPaused && failed + leaked > 0));
   if (!isConnected) setText(status, "no connection to mockservice watch: trying again");
   else if (isPaused) setText(status, "paused");
-  else if (failed + leaked > 0) setText(status, `of the last ${length} ${failed} failed, ${leaked} leaked`);
-  else setText(status, length === 0 ? "waiting for the first answer" : "requests are answered");
+  else if (failed + leaked > 0) {
+    const parts = [failed > 0 && `${failed} failed`, leaked > 0 && `${leaked} leaked`];
+    setText(status, `of the last ${length} ${parts.filter(Boolean).join(", ")}`);
+  } else setText(status, length === 0 ? "waiting for the first answer" : "requests are answered");
   setText(byId("pace"), `${(times.length / 5).toFixed(1)}/s`);
 }
 
