@@ -62,7 +62,7 @@ lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) pyproject.toml --extra lanes -o requirements-lanes.txt
 	$(LOCK) pyproject.toml --extra lanes --extra dev -o requirements-dev.txt
 	$(LOCK) pyproject.toml --extra bench -o requirements-bench.txt
-	echo 'hatchling>=1.27' | $(LOCK) - -o requirements-build.txt
+	printf '%s\n' 'hatchling>=1.27' 'cyclonedx-bom>=7.5' | $(LOCK) - -o requirements-build.txt
 
 clean:  ## remove what the verbs made
 	rm -rf .venv bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache
