@@ -10,7 +10,7 @@ LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test lint format types check bench image image-test lock clean
+.PHONY: help setup demo lanes test lint format types check audit bench image image-test lock clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ types: $(DEV)  ## check types
 	$(BIN)/mypy
 
 check: lint types test  ## all that CI checks
+
+audit: $(DEV)  ## ask for known vulnerabilities of all that the locks name
+	.ci/audit
 
 bench: $(BENCH)  ## measure the chain beside Go and aiohttp, write bench/RESULTS.md (takes wrk)
 	$(<D)/bin/python -m bench
