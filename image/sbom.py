@@ -38,8 +38,8 @@ def main(python: str, report: str) -> int:
     own = next(one for one in sbom["components"] if one["name"] == OWN)
     # What the SBOM is about. Where its wheel was built tells nobody anything.
     sbom["components"].remove(own)
+    own.pop("externalReferences", None)
     sbom["metadata"]["component"] = own | {"type": "application"}
-    del sbom["metadata"]["component"]["externalReferences"]
     for component in sbom["components"]:
         _add(component, installed[canonicalize_name(component["name"])])
     text = json.dumps(sbom, indent=1, ensure_ascii=False)
