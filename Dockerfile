@@ -16,7 +16,7 @@ WORKDIR /src
 COPY requirements.txt requirements-build.txt ./
 RUN /opt/build/bin/pip install --require-hashes --requirement requirements-build.txt \
  && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --only-binary :all: \
-        --require-hashes --requirement requirements.txt \
+        --require-hashes --requirement requirements.txt --report report.json \
  && find /opt/venv -name '*.so' -exec strip --strip-unneeded '{}' +
 
 COPY pyproject.toml README.md LICENSE ./
@@ -27,6 +27,12 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps dist/*.whl \
  && PYTHONPYCACHEPREFIX=/opt/venv/pycache /opt/venv/bin/python -P -c 'import runpy, \
         mockservice.cli, mockservice.healthcheck, mockservice.serve, mockservice.tracing'
+
+# What is in there now, for who has to know.
+COPY .ci/sbom.py ./
+RUN mkdir -p /opt/venv/share/sbom \
+ && /opt/build/bin/python sbom.py /opt/venv/bin/python report.json \
+        > /opt/venv/share/sbom/mockservice.cdx.json
 
 
 FROM ${BASE_IMAGE}

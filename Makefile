@@ -10,7 +10,7 @@ LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test lint format types check bench image image-test screenshots lock clean
+.PHONY: help setup demo lanes test lint format types check audit bench image image-test screenshots lock clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ types: $(DEV)  ## check types
 
 check: lint types test  ## all that CI checks
 
+audit: $(DEV)  ## ask for known vulnerabilities of all that the locks name
+	.ci/audit
+
 bench: $(BENCH)  ## measure the chain beside Go and aiohttp, write bench/RESULTS.md (takes wrk)
 	$(<D)/bin/python -m bench
 
@@ -65,7 +68,7 @@ lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) pyproject.toml --extra lanes -o requirements-lanes.txt
 	$(LOCK) pyproject.toml --extra lanes --extra dev -o requirements-dev.txt
 	$(LOCK) pyproject.toml --extra bench -o requirements-bench.txt
-	echo 'hatchling>=1.27' | $(LOCK) - -o requirements-build.txt
+	printf '%s\n' 'hatchling>=1.27' 'cyclonedx-bom>=7.5' | $(LOCK) - -o requirements-build.txt
 
 clean:  ## remove what the verbs made
 	rm -rf .venv bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache

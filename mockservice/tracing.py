@@ -58,6 +58,11 @@ _UNSET: Final = trace.Status()
 _ERROR: Final = trace.Status(trace.StatusCode.ERROR)
 _FLUSH_TIMEOUT: Final = 3.0
 
+_MAX_SPAN: Final = 16 * 1024
+"""Bytes of a span: thousands may wait for a collector that hangs. In longer ones texts are cut."""
+_CUT: Final = 128
+"""Characters that are left of each text then."""
+
 
 class Tracing:
     """OpenTelemetry for one hop, configured by the `OTEL_*` variables."""
@@ -163,18 +168,35 @@ class _Spans:
                 self._max_attributes, whole, max_value_len=self._max_value_length
             )
             whole = cast("Mapping[str, otlp.Value]", bounded)
-        self._on_end(
-            otlp.encode(
-                span.name,
-                span.kind,
-                span.context,
-                span.parent,
-                span.start_time,
-                time_ns(),
-                whole,
-                status,
-            )
-        )
+        end_time = time_ns()
+        encoded = _encode(span, end_time, whole, status)
+        if len(encoded.message) > _MAX_SPAN:
+            cut = {name: _cut(value) for name, value in whole.items()}
+            encoded = _encode(span, end_time, cut, status)
+        self._on_end(encoded)
+
+
+def _encode(
+    span: _OpenSpan, end_time: int, attributes: Mapping[str, otlp.Value], status: trace.Status
+) -> otlp.EncodedSpan:
+    return otlp.encode(
+        span.name,
+        span.kind,
+        span.context,
+        span.parent,
+        span.start_time,
+        end_time,
+        attributes,
+        status,
+    )
+
+
+def _cut(value: otlp.Value) -> otlp.Value:
+    if isinstance(value, str):
+        return value[:_CUT]
+    if isinstance(value, tuple):
+        return tuple([item[:_CUT] for item in value])
+    return value
 
 
 class TracedHop:

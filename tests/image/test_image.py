@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from mockservice import __version__
 from tests.running import request, wait_until
@@ -29,7 +31,19 @@ PROJECT: Final = "mockservice-image-test"
 LIMIT_BYTES: Final = 30_000_000
 """What the image may weigh more than its base."""
 
+SBOM: Final = "/opt/venv/share/sbom/mockservice.cdx.json"
+
 LOCKED_DOWN: Final = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+# Prints what in /opt/venv is not root's, can be written, or gives the rights of its owner.
+LOOSE: Final = """\
+import os
+for folder, _, names in os.walk('/opt/venv'):
+    for path in (folder, *(os.path.join(folder, name) for name in names)):
+        if not os.path.islink(path):
+            stat = os.stat(path)
+            if stat.st_uid or stat.st_mode & 0o6000 or os.access(path, os.W_OK):
+                print(path, oct(stat.st_mode), stat.st_uid)
+"""
 # Prints what the hop at this container's own port answers.
 GET: Final = (
     "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/').read().decode())"
@@ -97,31 +111,80 @@ def test_the_label_says_the_version(image: str) -> None:
 
 
 def test_the_image_holds_the_service_and_nothing_else(image: str) -> None:
-    absent = ("envoy", "yaml", "rich", "pip", "setuptools", "hatchling", "pytest")
+    absent = ("envoy", "yaml", "rich", "pip", "setuptools", "hatchling", "cyclonedx", "pytest")
     code = f"import importlib.util as i; print([m for m in {absent} if i.find_spec(m)])"
-    assert docker("run", "--rm", "--entrypoint", PYTHON, image, "-c", code) == "[]"
+    assert run_python(image, "-c", code) == "[]"
     assert docker("run", "--rm", image, "--version") == f"mockservice {__version__}"
+
+
+def run_python(image: str, *arguments: str) -> str:
+    """What the image's Python prints."""
+    return docker(*("run", "--rm", "--network", "none", "--entrypoint", PYTHON), image, *arguments)
+
+
+@pytest.mark.parametrize("user", ["65532:65532", "65532:0"])
+def test_nothing_in_the_venv_can_be_changed_by_its_user_nor_gives_rights(
+    image: str, user: str
+) -> None:
+    python = ("run", "--rm", "--user", user, "--entrypoint", PYTHON, image)
+    assert docker(*python, "-c", LOOSE) == ""
+
+
+@pytest.fixture(scope="module")
+def sbom(image: str) -> dict[str, Any]:
+    """The SBOM that the image holds."""
+    text = run_python(image, "-m", "json.tool", SBOM)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_the_sbom_lists_what_is_installed_and_its_licenses(
+    image: str, sbom: dict[str, Any]
+) -> None:
+    code = "import importlib.metadata as m; print([[d.name, d.version] for d in m.distributions()])"
+    installed = json.loads(run_python(image, "-c", code).replace("'", '"'))
+    listed = [sbom["metadata"]["component"], *sbom["components"]]
+    assert sorted([one["name"], one["version"]] for one in listed) == sorted(installed)
+    assert sbom["metadata"]["component"]["name"] == "mockservice"
+    assert [one["name"] for one in listed if not one.get("licenses")] == []
+    assert {one["ref"] for one in sbom["dependencies"]} == {one["bom-ref"] for one in listed}
+
+
+def test_the_sbom_names_files_that_the_lock_knows(sbom: dict[str, Any]) -> None:
+    lock = (ROOT / "requirements.txt").read_text()
+    for one in sbom["components"]:
+        [file] = [ref for ref in one["externalReferences"] if ref["type"] == "distribution"]
+        assert f"--hash=sha256:{file['hashes'][0]['content']}" in lock
+
+
+def test_the_sbom_says_nothing_of_when_it_was_made(sbom: dict[str, Any]) -> None:
+    assert "serialNumber" not in sbom
+    assert "timestamp" not in sbom["metadata"]
 
 
 def test_the_service_starts_from_bytecode(image: str) -> None:
     code = "import mockservice.cli, mockservice.healthcheck, mockservice.serve, mockservice.tracing"
-    loaded = docker("run", "--rm", "--entrypoint", PYTHON, image, "-v", "-c", code)
+    loaded = run_python(image, "-v", "-c", code)
     compiled = [line for line in loaded.splitlines() if line.startswith("# code object from")]
     assert len(compiled) > 100
     assert [line for line in compiled if ".pyc" not in line] == []
 
 
-def test_a_hop_needs_no_write_no_capability_no_network_no_shell(image: str) -> None:
+@pytest.mark.parametrize(("user", "ids"), [((), "65532 65532"), (("--user", "65532"), "65532 0")])
+def test_a_hop_needs_no_write_no_capability_no_network_no_shell(
+    image: str, user: tuple[str, ...], ids: str
+) -> None:
     container = docker(
-        *("run", "--detach", *LOCKED_DOWN, "--network", "none", "--health-interval", "1s"),
+        *("run", "--detach", *LOCKED_DOWN, *user, "--network", "none", "--health-interval", "1s"),
         *("--volume", "/dev/null:/bin/sh", "--env", "app=mocka", "--env", "version=v1", image),
     )
     try:
         wait_until(lambda: is_healthy(container), 60)
         answer = docker("exec", container, PYTHON, "-c", GET)
         assert answer == "-> mocka(version: v1, ip: 127.0.0.1)"
-        ids = "import os; print(os.stat('/proc/1').st_uid, os.stat('/proc/1').st_gid)"
-        assert docker("exec", container, PYTHON, "-c", ids) == "65532 65532"
+        code = "import os; s = os.stat('/proc/1'); print(s.st_uid, s.st_gid)"
+        assert docker("exec", container, PYTHON, "-c", code) == ids
     finally:
         docker("rm", "--force", container)
 

@@ -263,6 +263,16 @@ def test_spans_are_flushed_at_the_end(receiver: Receiver) -> None:
     assert len(receiver.spans) == 10
 
 
+@pytest.mark.parametrize(("length", "left"), [(4000, 4000), (8000, 128)])
+def test_a_span_beyond_16_kib_has_its_texts_cut(receiver: Receiver, length: int, left: int) -> None:
+    headers = dict.fromkeys(("x-lane", "x-env", "x-version"), length * "x")
+    with running(**_traced(receiver)) as hop:
+        assert request(hop.url, headers).status == 200
+        [(_, span)] = receiver.wait_for(1)
+    seen = attributes(span.attributes)
+    assert [seen[f"http.request.header.{name}"] for name in headers] == 3 * [[left * "x"]]
+
+
 def test_without_an_endpoint_trace_headers_pass_untouched_and_no_sdk_is_loaded() -> None:
     headers = {"traceparent": "00-whatever", "tracestate": "A=B", "b3": "0"}
     with peer(answering(ok(b""))) as other, running(upstream_url=other.url) as hop:
