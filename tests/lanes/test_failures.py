@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.chance import is_plausible
 from tests.lanes.building import at_gateway, between_pods, deployment, gateway, service, to, write
-from tests.lanes.running import is_plausible, lanes
+from tests.lanes.running import lanes
 
 if TYPE_CHECKING:
     from pathlib import Path

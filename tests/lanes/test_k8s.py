@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lanes.running import K8S, is_plausible, lanes
+from tests.chance import is_plausible
+from tests.lanes.running import K8S, lanes
 
 if TYPE_CHECKING:
     from pathlib import Path
