@@ -1,6 +1,6 @@
 """Faults on demand: what they are, and how the environment and a header write them.
 
-Header: ``x-mock-fault: HOP; delay=SECONDS; abort=STATUS; percent=PERCENT``, of which `delay` or
+Header: ``x-mock-fault: HOP; delay=SECONDS; abort=STATUS; percent=PERCENT``, where `delay` or
 `abort` may be left out, and `percent`; several faults are a list (RFC 9110 section 5.6.1).
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from random import random, uniform
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mockservice.propagation import FAULT_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 MAX_DELAY: Final = 300.0
 """Seconds of one delay."""
@@ -117,23 +117,24 @@ def read_header(values: Iterable[bytes]) -> list[Fault]:
     return faults
 
 
+_READ: Final[Mapping[str, Callable[[str], Any]]] = {
+    "delay": read_delay,
+    "abort": read_abort,
+    "percent": read_percent,
+}
+
+
 def _read_fault(text: str) -> Fault:
     hop, *rest = (part.strip() for part in text.split(";"))
-    parameters = {}
+    parameters: dict[str, Any] = {}
     for part in rest:
         name, _, value = part.partition("=")
-        if name in parameters or name not in ("delay", "abort", "percent"):
+        if name not in _READ or name in parameters:
             raise ValueError(f"{_HEADER}: {text!r}: {_FORM}")
-        parameters[name] = value
-    if not hop or parameters.keys() <= {"percent"}:
+        try:
+            parameters[name] = _READ[name](value)
+        except ValueError as error:
+            raise ValueError(f"{_HEADER}: {text!r}: {name} must be {error}") from None
+    if not hop or not parameters.keys() - {"percent"}:
         raise ValueError(f"{_HEADER}: {text!r}: {_FORM}")
-    try:
-        name = "delay"
-        delay = read_delay(parameters[name]) if name in parameters else None
-        name = "abort"
-        abort = read_abort(parameters[name]) if name in parameters else None
-        name = "percent"
-        percent = read_percent(parameters.get(name, "100"))
-    except ValueError as error:
-        raise ValueError(f"{_HEADER}: {text!r}: {name} must be {error}") from None
-    return Fault(hop, delay, abort, percent)
+    return Fault(hop, **parameters)

@@ -55,10 +55,9 @@ class Injector:
         """The upstream's answer to `headers`, unless a fault of this request is in its way.
 
         Args:
-            headers: for the upstream; with those that ask for faults, if any.
-            timeout: seconds that the upstream gets, once it is called.
-            done: called once, with None for what the last hop's upstream says, and with the
-                delay that was injected, if one was.
+            headers: for the upstream, those that ask for faults included.
+            timeout: seconds that the upstream gets; a delay takes none of them.
+            done: called once, with None behind the last hop, and told of a delay if there was one.
         """
         try:
             delay, abort = faults.draw(self._of_request(headers))

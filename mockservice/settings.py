@@ -104,7 +104,7 @@ class Settings:
             port=_number(env, "port", default=8000, most=65535),
             host=env.get("host") or None,
             pod_ip=_pod_ip(env),
-            lane_headers=_lane_headers(env) + (FAULT_HEADER.decode(),) * fault_header,
+            lane_headers=_lane_headers(env, fault_header),
             upstream_timeout=_upstream_timeout(env),
             upstream_proxy=upstream_proxy,
             workers=_number(env, "workers", default=1, most=_MAX_WORKERS),
@@ -155,7 +155,7 @@ def _upstream_timeout(env: Mapping[str, str]) -> float:
     return seconds
 
 
-def _lane_headers(env: Mapping[str, str]) -> tuple[str, ...]:
+def _lane_headers(env: Mapping[str, str], fault_header: bool) -> tuple[str, ...]:
     names = [name.strip() for name in env.get("lane_headers", "").split(",")]
     lane_headers = []
     for name in filter(None, names):
@@ -169,6 +169,8 @@ def _lane_headers(env: Mapping[str, str]) -> tuple[str, ...]:
         if name.lower().encode() == FAULT_HEADER:
             raise SettingError("lane_headers", name, "without what fault_header=on carries")
         lane_headers.append(name.lower())
+    if fault_header:
+        lane_headers.append(FAULT_HEADER.decode())
     return tuple(lane_headers)
 
 
