@@ -1,6 +1,7 @@
 """The chain: the hops that answered, in call order, as one line of text or as JSON.
 
-Text: ``-> APP(version: VERSION, ip: IP)`` per hop, nothing between them and no line end.
+Text: ``-> APP(version: VERSION, ip: IP)`` per hop, nothing between them and no line end; a hop
+that was slow on demand says so, ``-> APP(version: VERSION, ip: IP, fault: delay 0.3 s)``.
 JSON: ``{"hops": [...]}``, one object per hop, with ``error`` where a hop failed and
 ``upstream_body`` where the last hop's upstream was some other service.
 """
@@ -15,12 +16,12 @@ from typing import Any, Final
 JSON_TYPE: Final = "application/json"
 TEXT_TYPE: Final = "text/plain; charset=utf-8"
 
-FAILURE_KINDS: Final = ("unreachable", "timeout", "invalid", "loop", "rejected")
+FAILURE_KINDS: Final = ("unreachable", "timeout", "invalid", "loop", "rejected", "injected")
 """What can be wrong with a hop: no answer to be had, none in time, one that is no usable HTTP,
-a chain that runs in a circle, a request that the hop itself turns down."""
+a chain that runs in a circle, a request that the hop itself turns down, a fault on demand."""
 
 # Settings keep `(` out of an app and `, ip:` out of a version, so that this reads one way only.
-_HOP = re.compile(r"-> ([^(]+)\(version: (.+?), ip: ([^\s(),]+)\)")
+_HOP = re.compile(r"-> ([^(]+)\(version: (.+?), ip: ([^\s(),]+)(?:, fault: ([^()]+))?\)")
 _FAILURE = re.compile(r"-> ([^(]+)\((" + "|".join(FAILURE_KINDS) + r"): (.*)\)\Z")
 
 
@@ -39,9 +40,12 @@ class Hop:
     """The headers that this hop received and carries on, by lower-case name; the values of a
     repeated header are joined by a comma (RFC 9110 section 5.3)."""
     trace_id: str | None = None
+    fault: str | None = None
+    """The fault on demand that did not keep this hop from its upstream: a delay."""
 
     def __str__(self) -> str:
-        return f"-> {self.app}(version: {self.version}, ip: {self.ip})"
+        fault = "" if self.fault is None else f", fault: {self.fault}"
+        return f"-> {self.app}(version: {self.version}, ip: {self.ip}{fault})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,8 @@ class Chain:
         hops: list[Hop] = []
         end = 0
         while match := _HOP.match(text, end):
-            app, version, ip = match.groups()
-            hops.append(Hop(app, version, ip))
+            app, version, ip, fault = match.groups()
+            hops.append(Hop(app, version, ip, fault=fault))
             end = match.end()
         if match := _FAILURE.match(text, end):
             return cls(tuple(hops), Failure(*match.groups()))
@@ -124,6 +128,7 @@ def _hop(document: dict[str, Any]) -> Hop:
         duration_ms=_optional(document.get("duration_ms"), int, float),
         lane_headers=dict(zip(headers, _texts(headers, *headers), strict=True)),
         trace_id=_optional(document.get("trace_id"), str),
+        fault=_optional(document.get("fault"), str),
     )
 
 

@@ -60,11 +60,23 @@ class Answers(Protocol):
         """Call `reply` once, now or later. Never raises for what a client or an upstream does."""
 
 
+class Done(Protocol):
+    """Takes what a call came to: None behind the last hop. `fault`: what was done to it first."""
+
+    def __call__(self, outcome: Outcome | None, fault: str | None = None, /) -> None: ...
+
+
 class Calls(Protocol):
     """What calls the upstream: see `mockservice.upstream.Upstream.get`."""
 
-    def get(self, headers: Headers, timeout: float, done: Callable[[Outcome], None]) -> None:
+    def get(self, headers: Headers, timeout: float, done: Done) -> None:
         """GET the upstream with `headers` within `timeout` seconds, then call `done` once."""
+
+
+class Render(Protocol):
+    """Makes the answer of what follows the own hop."""
+
+    def __call__(self, status: int, rest: Rest, fault: str | None = None, /) -> Answer: ...
 
 
 def new_hop_id() -> str:
@@ -94,7 +106,7 @@ class Hop:
         self._timeout = settings.upstream_timeout
         self._upstream = upstream
         self._trace_id = trace_id
-        self._text = str(chain.Hop(settings.app, settings.version, ip)).encode()
+        self._text = self._line(None)
         self._id = hop_id.encode("ascii")
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
@@ -104,7 +116,7 @@ class Hop:
         elif len(request.passed) >= MAX_HOPS:
             reply(self._refuse(508, "loop", f"more than {MAX_HOPS} hops", request.wants_json))
         else:
-            render = self._json(request) if request.wants_json else self._plain
+            render: Render = self._json(request) if request.wants_json else self._plain
             if self._upstream is None:
                 reply(render(200, None))
             else:
@@ -120,17 +132,21 @@ class Hop:
             return Answer(status, JSON_TYPE, chain.to_json())
         return Answer(status, TEXT_TYPE, str(chain).encode())
 
-    def _plain(self, status: int, rest: Rest) -> Answer:
-        if rest is None:
-            return Answer(status, TEXT_TYPE, self._text)
-        text = str(rest).encode() if isinstance(rest, Failure) else rest.body
-        return Answer(status, TEXT_TYPE, self._text + text)
+    def _line(self, fault: str | None) -> bytes:
+        return str(chain.Hop(self._app, self._version, self._ip, fault=fault)).encode()
 
-    def _json(self, request: Request) -> Callable[[int, Rest], Answer]:
+    def _plain(self, status: int, rest: Rest, fault: str | None = None) -> Answer:
+        line = self._text if fault is None else self._line(fault)
+        if rest is None:
+            return Answer(status, TEXT_TYPE, line)
+        text = str(rest).encode() if isinstance(rest, Failure) else rest.body
+        return Answer(status, TEXT_TYPE, line + text)
+
+    def _json(self, request: Request) -> Render:
         start = perf_counter()
         trace_id = self._trace_id(request.lane_headers)
 
-        def render(status: int, rest: Rest) -> Answer:
+        def render(status: int, rest: Rest, fault: str | None = None) -> Answer:
             hop = chain.Hop(
                 self._app,
                 self._version,
@@ -139,6 +155,7 @@ class Hop:
                 round((perf_counter() - start) * 1000, 3),
                 _combined(request.lane_headers),
                 trace_id,
+                fault,
             )
             following = _chain(rest)
             whole = Chain((hop, *following.hops), following.error, following.upstream_body)
@@ -146,8 +163,10 @@ class Hop:
 
         return render
 
-    def _call(self, upstream: Calls, request: Request, done: Callable[[int, Rest], None]) -> None:
-        """Call `done` with the status to answer with and what the upstream's call came to."""
+    def _call(
+        self, upstream: Calls, request: Request, done: Callable[[int, Rest, str | None], None]
+    ) -> None:
+        """Call `done` with the status to answer with, what the call came to, and the fault."""
         passed = (*request.passed, self._id)
         headers = [
             (b"Accept", b"application/json" if request.wants_json else b"text/plain"),
@@ -158,13 +177,15 @@ class Hop:
         # wait for one that hangs the last answers first, and names it.
         timeout = self._timeout * (1 - (len(passed) - 1) / (MAX_HOPS + 1))
 
-        def end(outcome: Outcome) -> None:
-            if isinstance(outcome, UpstreamError):
-                done(outcome.status, outcome.failure)
+        def end(outcome: Outcome | None, fault: str | None = None) -> None:
+            if outcome is None:
+                done(200, None, fault)
+            elif isinstance(outcome, UpstreamError):
+                done(outcome.status, outcome.failure, fault)
             else:
                 # 304 has no body (RFC 9110 section 15.4.5), and a chain is one.
                 passed_on = outcome.status >= 300 and outcome.status != 304
-                done(outcome.status if passed_on else 200, outcome)
+                done(outcome.status if passed_on else 200, outcome, fault)
 
         upstream.get(headers, timeout, end)
 

@@ -64,6 +64,10 @@ CARRIED: Final = frozenset(
 HOPS_HEADER: Final = b"x-mock-hops"
 """The hops that a request has passed, by their ids, so that a chain in a circle is cut."""
 
+FAULT_HEADER: Final = b"x-mock-fault"
+"""The faults that a request asks for: see `mockservice.faults`. Carried where `fault_header` is
+on, and nowhere else."""
+
 NEVER_CARRIED: Final = frozenset(
     (
         # Hop-by-hop (RFC 9110 section 7.6.1, and what RFC 2616 and RFC 7540 add).
@@ -102,7 +106,8 @@ class Propagation:
         """Whether the header of this lower-case name goes on to the upstream."""
         if name in self._names:
             return True
-        return name.startswith(self._prefixes) and name not in NEVER_CARRIED
+        is_kept = name in NEVER_CARRIED or name == FAULT_HEADER
+        return name.startswith(self._prefixes) and not is_kept
 
 
 def values_by_name(headers: Headers) -> dict[str, list[str]]:

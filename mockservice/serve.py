@@ -20,6 +20,7 @@ from mockservice.upstream import Upstream
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mockservice.hop import Calls
     from mockservice.tracing import Tracing
 
 _USAGE: Final = """\
@@ -37,6 +38,12 @@ Runs one hop until SIGTERM or SIGINT. Settings are environment variables:
   upstream_timeout  seconds for the upstream's answer (5)
   workers           processes that share the port (1)
   upstream_proxy    http URL of a proxy for the upstream call, such as a local sidecar (none)
+
+Faults on demand, off by default:
+
+  fault_delay, fault_delay_percent  seconds, or a spread such as 0.2-0.8 (100 percent)
+  fault_abort, fault_abort_percent  status to answer with, 400 to 599 (100 percent)
+  fault_header                      on: requests may ask for faults by x-mock-fault
 
 Tracing: OTEL_EXPORTER_OTLP_ENDPOINT turns it on; the other OTEL_* variables apply.
 """
@@ -86,11 +93,12 @@ async def _serve(settings: Settings, hop_id: str, lifeline: int | None) -> None:
         upstream = Upstream(settings.upstream_url, settings.upstream_proxy)
     ip = find_pod_ip(settings)
     if tracing is None:
-        hop = Hop(settings, ip, upstream, hop_id=hop_id)
+        hop = Hop(settings, ip, _faulty(settings, upstream), hop_id=hop_id)
         server = Server(settings, hop)
     else:
         traced_upstream = None if upstream is None else tracing.upstream(upstream)
-        hop = Hop(settings, ip, traced_upstream, hop_id=hop_id, trace_id=tracing.trace_id)
+        calls = _faulty(settings, traced_upstream, tracing)
+        hop = Hop(settings, ip, calls, hop_id=hop_id, trace_id=tracing.trace_id)
         server = Server(settings, hop, tracing.hop(hop))
     await server.start()
     await stop.wait()
@@ -99,6 +107,17 @@ async def _serve(settings: Settings, hop_id: str, lifeline: int | None) -> None:
         upstream.close()
     if tracing is not None:
         await tracing.flush()
+
+
+def _faulty(
+    settings: Settings, upstream: Calls | None, tracing: Tracing | None = None
+) -> Calls | None:
+    """The upstream behind its faults where a setting asks for any; else what it is."""
+    if not settings.faults and not settings.fault_header:
+        return upstream
+    from mockservice.injector import Injector
+
+    return Injector(settings, upstream, tracing)
 
 
 def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:

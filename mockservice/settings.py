@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from mockservice.propagation import HEADER_NAME, NEVER_CARRIED
+from mockservice import faults
+from mockservice.propagation import FAULT_HEADER, HEADER_NAME, NEVER_CARRIED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from mockservice.faults import Fault
 
 _MAX_NAME_LENGTH: Final = 253
 _MAX_TIMEOUT: Final = 3600.0
 _MAX_WORKERS: Final = 64
+
+_T = TypeVar("_T")
 
 
 class SettingError(ValueError):
@@ -70,6 +75,10 @@ class Settings:
     """The HTTP proxy that upstream calls go through. None: they go to the upstream itself."""
     workers: int = 1
     """Processes that share the port."""
+    faults: tuple[Fault, ...] = ()
+    """What is done to requests, whoever sends them."""
+    fault_header: bool = False
+    """Whether requests may ask for faults. If so, their header is one of `lane_headers`."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -86,17 +95,21 @@ class Settings:
             raise SettingError(
                 "upstream_proxy", env["upstream_proxy"], "an http URL, beside an http upstream_url"
             )
+        app = _name(env, "app", reserved="(")
+        fault_header = _fault_header(env, app)
         return cls(
-            app=_name(env, "app", reserved="("),
+            app=app,
             version=_name(env, "version", reserved=", ip:"),
             upstream_url=upstream_url,
             port=_number(env, "port", default=8000, most=65535),
             host=env.get("host") or None,
             pod_ip=_pod_ip(env),
-            lane_headers=_lane_headers(env),
+            lane_headers=_lane_headers(env, fault_header),
             upstream_timeout=_upstream_timeout(env),
             upstream_proxy=upstream_proxy,
             workers=_number(env, "workers", default=1, most=_MAX_WORKERS),
+            faults=_faults(env, app),
+            fault_header=fault_header,
         )
 
 
@@ -142,7 +155,7 @@ def _upstream_timeout(env: Mapping[str, str]) -> float:
     return seconds
 
 
-def _lane_headers(env: Mapping[str, str]) -> tuple[str, ...]:
+def _lane_headers(env: Mapping[str, str], fault_header: bool) -> tuple[str, ...]:
     names = [name.strip() for name in env.get("lane_headers", "").split(",")]
     lane_headers = []
     for name in filter(None, names):
@@ -153,8 +166,56 @@ def _lane_headers(env: Mapping[str, str]) -> tuple[str, ...]:
             raise SettingError(
                 "lane_headers", name, "no hop-by-hop header, and none that a hop sets itself"
             )
+        if name.lower().encode() == FAULT_HEADER:
+            raise SettingError("lane_headers", name, "without what fault_header=on carries")
         lane_headers.append(name.lower())
+    if fault_header:
+        lane_headers.append(FAULT_HEADER.decode())
     return tuple(lane_headers)
+
+
+def _faults(env: Mapping[str, str], app: str) -> tuple[Fault, ...]:
+    delay = _read(env, "fault_delay", faults.read_delay)
+    delay_percent = _percent(env, "fault_delay")
+    abort = _read(env, "fault_abort", faults.read_abort)
+    abort_percent = _percent(env, "fault_abort")
+    found = []
+    if delay is not None:
+        found.append(faults.Fault(app, delay=delay, percent=delay_percent))
+    if abort is not None:
+        found.append(faults.Fault(app, abort=abort, percent=abort_percent))
+    return tuple(found)
+
+
+def _percent(env: Mapping[str, str], fault: str) -> float:
+    setting = f"{fault}_percent"
+    percent = _read(env, setting, faults.read_percent)
+    if percent is None:
+        return 100.0
+    if not env.get(fault):
+        raise SettingError(setting, env[setting], f"beside {fault}, of which it is the percentage")
+    return percent
+
+
+def _fault_header(env: Mapping[str, str], app: str) -> bool:
+    value = env.get("fault_header") or "off"
+    if value not in ("on", "off"):
+        raise SettingError("fault_header", value, "on or off")
+    if value == "on" and not faults.is_hop_name(app):
+        allowed = "without ',' and ';' and space around it beside fault_header=on, to be named so"
+        raise SettingError("app", app, allowed)
+    return value == "on"
+
+
+def _read(env: Mapping[str, str], setting: str, read: Callable[[str], _T]) -> _T | None:
+    """What `read` makes of a setting, whose ValueError says what is allowed."""
+    value = env.get(setting)
+    if not value:
+        return None
+    try:
+        return read(value)
+    except ValueError as error:
+        raise SettingError(setting, value, str(error)) from None
 
 
 def _url(env: Mapping[str, str], setting: str) -> UpstreamUrl | None:

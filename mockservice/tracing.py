@@ -93,6 +93,22 @@ class Tracing:
         """`upstream` with a client span around each call, which is the next hop's parent."""
         return TracedUpstream(upstream, self._spans, self._propagator, self._rewritten)
 
+    def mark(self, name: str, value: otlp.Value) -> None:
+        """Put an attribute on the server span of the request that is being taken."""
+        if self._spans.current is not None:
+            self._spans.current.attributes[name] = value
+
+    def in_current_span(self, call: Callable[[], None]) -> Callable[[], None]:
+        """`call`, for later, with the server span of the request that is being taken now."""
+        span = self._spans.current
+
+        def resume() -> None:
+            self._spans.current = span
+            call()
+            self._spans.current = None
+
+        return resume
+
     def trace_id(self, _: Headers) -> str | None:
         """The id of the trace of the request that is being taken."""
         current = self._spans.current
@@ -124,7 +140,7 @@ class _Spans:
     def __init__(self, provider: TracerProvider, processor: BatchSpanProcessor) -> None:
         self.current: _OpenSpan | None = None
         """The server span of the request that is being taken: a request goes from the server to
-        the upstream call without a wait between."""
+        the upstream call without a wait between, but for `Tracing.in_current_span`."""
         self.shutdown = processor.shutdown
         self._on_end = cast("Callable[[otlp.EncodedSpan], None]", processor.on_end)
         self._ids = provider.id_generator

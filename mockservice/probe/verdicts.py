@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mockservice.probe.split import LEVEL, POINT
-from mockservice.propagation import CARRIED, NEVER_CARRIED
+from mockservice.propagation import CARRIED, FAULT_HEADER, NEVER_CARRIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -123,7 +123,7 @@ def _lost_at_gateway(tally: Tally, sent: Iterable[str]) -> tuple[list[str], list
             blame = _or_not_carried("the gateway drops it", first, name)
             lost.append(f"{name} was sent, {first} did not receive it: {blame} ({missing})")
         else:
-            unknown.append(f"{name} was sent, but no hop carries it (see lane_headers)")
+            unknown.append(f"{name} was sent, but no hop carries it (see {_setting(name)})")
     return lost, unknown
 
 
@@ -148,7 +148,12 @@ def _or_not_carried(blame: str, taker: str, name: str) -> str:
     """A hop tells the headers that it carries: of others it may have received one in silence."""
     if name in _CARRIED:
         return blame
-    return f"{blame}, or {taker} does not carry it (see lane_headers)"
+    return f"{blame}, or {taker} does not carry it (see {_setting(name)})"
+
+
+def _setting(name: str) -> str:
+    """What makes a hop carry a header that not every hop carries."""
+    return "fault_header" if name == FAULT_HEADER.decode() else "lane_headers"
 
 
 def _reached_all(tally: Tally, name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import signal
@@ -129,14 +128,3 @@ def lanes(*paths: Path, folder: Path, options: tuple[str, ...] = ()) -> Iterator
         reader.join()
         assert process.stdout is not None
         process.stdout.close()
-
-
-def is_plausible(seen: int, count: int, share: float) -> bool:
-    """Whether `seen` of `count` may come of this share: two-sided, wrong once in a million."""
-
-    def probability(of: int) -> float:
-        return math.comb(count, of) * share**of * (1 - share) ** (count - of)
-
-    below = sum(map(probability, range(seen + 1)))
-    above = sum(map(probability, range(seen, count + 1)))
-    return min(below, above) > 0.5e-6

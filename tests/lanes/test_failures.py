@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.lanes.building import at_gateway, between_pods, deployment, gateway, service, to, write
-from tests.lanes.running import is_plausible, lanes
+from tests.chance import is_plausible
+from tests.lanes.building import at_gateway, deployment, gateway, service, to, write
+from tests.lanes.running import lanes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,10 +19,7 @@ def half_broken(**route: Any) -> list[dict[str, Any]]:
     return [
         service("mocka"),
         deployment("mocka", "v1"),
-        deployment("mocka", "v2", env={"upstream_url": "http://wall:8000/"}),
-        service("wall"),
-        deployment("wall", "v1"),
-        between_pods("wall", {"route": [to("wall")], "fault": {"abort": {"httpStatus": 503}}}),
+        deployment("mocka", "v2", env={"fault_abort": "503"}),
         gateway(),
         at_gateway({"route": [to(HOST)], **route}),
     ]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lanes.running import K8S, is_plausible, lanes
+from tests.chance import is_plausible
+from tests.lanes.running import K8S, lanes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,8 @@ WEIGHTED = {
     "gateway-api": {"v1 v1 v1": 0.5, "v2 v2 v2": 0.5},
     "release-v3/asm": {"v1 v1 v1": 0.6, "v2 v2 v2": 0.3, "v3 v3 v3": 0.1},
     "release-v3/istio": {"v1 v1 v1": 0.6, "v2 v2 v2": 0.3, "v3 v3 v3": 0.1},
+    "failing-v3/roll-back/asm": {"v1 v1 v1": 0.5, "v2 v2 v2": 0.5},
+    "failing-v3/roll-back/istio": {"v1 v1 v1": 0.5, "v2 v2 v2": 0.5},
 }
 
 # The headers that put a request into lane LANE.
@@ -35,8 +38,8 @@ def test_a_weighted_folder_splits_requests_and_never_mixes_versions(
     name: str, tmp_path: Path
 ) -> None:
     workloads = [WORKLOADS]
-    if name.startswith("release-v3"):
-        workloads.append(K8S / "release-v3" / "workloads")
+    if "v3/" in name:
+        workloads.append(K8S / name.partition("/")[0] / "workloads")
     with lanes(*workloads, K8S / name, folder=tmp_path) as running:
         seen = running.share(300)
         assert running.stop() == 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.chance import is_plausible
 from tests.lanes.building import (
     CHAIN,
     MOCKA,
@@ -25,7 +26,7 @@ from tests.lanes.building import (
     to,
     write,
 )
-from tests.lanes.running import is_plausible, lanes
+from tests.lanes.running import lanes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tests.chance import is_plausible
 from tests.lanes.building import (
     CHAIN,
     MOCKA,
@@ -25,7 +26,7 @@ from tests.lanes.building import (
     to,
     write,
 )
-from tests.lanes.running import K8S, RunningLanes, is_plausible, lanes, versions_in
+from tests.lanes.running import K8S, RunningLanes, lanes, versions_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,6 +23,8 @@ LANES = {
     "gateway-api": ("workloads",),
     "release-v3/asm": ("workloads", "release-v3/workloads"),
     "release-v3/istio": ("workloads", "release-v3/workloads"),
+    "failing-v3/roll-back/asm": ("workloads", "failing-v3/workloads"),
+    "failing-v3/roll-back/istio": ("workloads", "failing-v3/workloads"),
 }
 """Each lane folder, and the folders that it is applied together with."""
 

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 _DOCS = K8S.parent / "docs"
 _WAVE = "argocd.argoproj.io/sync-wave"
-_RELEASES = {"release-v3/asm": "asm/strict", "release-v3/istio": "istio/strict"}
+_EDITED = {
+    "release-v3/asm": "asm/strict",
+    "release-v3/istio": "istio/strict",
+    "failing-v3/workloads": "release-v3/workloads",
+    "failing-v3/roll-back/asm": "release-v3/asm",
+}
+"""Folders that are others after the edits that a page shows."""
 
 
 def _diffs(page: Path) -> list[str]:
@@ -57,13 +63,17 @@ def test_both_tables_say_the_same() -> None:
     assert rows[0][: len(LANES)] == rows[1]
 
 
-@pytest.mark.parametrize("page", [K8S / "release-v3/README.md", _DOCS / "lanes.md"], ids=str)
+@pytest.mark.parametrize(
+    "page",
+    [K8S / "release-v3/README.md", K8S / "failing-v3/README.md", _DOCS / "lanes.md"],
+    ids=str,
+)
 def test_the_diff_makes_the_release_and_backwards_the_roll_back(page: Path, tmp_path: Path) -> None:
     diffs = _diffs(page)
     assert diffs
     for diff in diffs:
         (before,) = set(re.findall(r"^\+\+\+ b/k8s/(.*)/[\w-]+\.yaml$", diff, re.MULTILINE))
-        (after,) = (release for release, lanes in _RELEASES.items() if lanes == before)
+        (after,) = (edited for edited, folder in _EDITED.items() if folder == before)
         shutil.copytree(K8S / before, tmp_path / "k8s" / before)
         for backwards, result in (([], after), (["--reverse"], before)):
             subprocess.run(
@@ -75,6 +85,18 @@ def test_the_diff_makes_the_release_and_backwards_the_roll_back(page: Path, tmp_
                 env={"GIT_CEILING_DIRECTORIES": str(tmp_path.parent), "PATH": "/usr/bin:/bin"},
             )
             assert _files(tmp_path / "k8s" / before) == _files(K8S / result)
+
+
+def test_the_roll_back_is_one_file_on_both_meshes() -> None:
+    edited = _files(K8S / "failing-v3/roll-back/asm")["mock-route.yaml"]
+    expected = _files(K8S / "release-v3/istio") | {"mock-route.yaml": edited}
+    assert _files(K8S / "failing-v3/roll-back/istio") == expected
+
+
+def test_a_v3_that_fails_is_checked_with_the_lanes_of_the_release() -> None:
+    for mesh in ("asm", "istio"):
+        together = ("workloads", "failing-v3/workloads", f"release-v3/{mesh}")
+        assert check(documents(*together)) == []
 
 
 def test_the_workloads_of_the_release_are_made_by_one_command() -> None:

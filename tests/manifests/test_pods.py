@@ -23,6 +23,9 @@ _DEPLOYMENTS = [
     if document.kind == "Deployment"
 ]
 _HOPS = [deployment for deployment in _DEPLOYMENTS if "tracing-jaeger" not in str(deployment.id)]
+# Fails on demand; that it differs in nothing else is checked with its page, in test_folders.
+_FAULTY = "failing-v3/workloads-mockb-v3"
+_ALIKE = [deployment for deployment in _HOPS if deployment.id != _FAULTY]
 
 # Of a pod's volumes, the restricted standard leaves these.
 _VOLUMES = {
@@ -73,7 +76,7 @@ def test_a_pod_gets_no_service_account_token_and_has_limits(deployment: Document
         assert set(container["resources"]["limits"]) == {"cpu", "memory"}
 
 
-@pytest.mark.parametrize("deployment", _HOPS)
+@pytest.mark.parametrize("deployment", _ALIKE)
 def test_a_hop_is_the_walkthroughs(deployment: Document) -> None:
     app, version = deployment.name.rsplit("-", 1)
     template = deployment.body["spec"]["template"]
@@ -90,7 +93,7 @@ def test_a_hop_is_the_walkthroughs(deployment: Document) -> None:
     assert container["ports"] == [{"name": "http", "containerPort": Settings.from_env(env).port}]
 
 
-@pytest.mark.parametrize("deployment", _HOPS)
+@pytest.mark.parametrize("deployment", _ALIKE)
 def test_a_hop_is_as_all_others_but_for_its_names(deployment: Document) -> None:
     app, version = deployment.name.rsplit("-", 1)
     first = next(one for one in documents("workloads") if one.name == "mocka-v1")

@@ -217,3 +217,23 @@ def test_a_hop_that_is_down_is_named_and_its_lane_does_not_leak() -> None:
     assert (failure["status"], failure["hop"]) == (502, f"{nowhere}:8000")
     assert failure["reason"] == "unreachable: connection refused"
     assert _verdicts(findings) == {"isolation": True, "propagation": True, "health": False}
+
+
+def test_a_fault_on_demand_is_told_as_such() -> None:
+    fault = ("--header", "x-mock-fault: mockb; abort=503")
+    with running_chain(fault_header="on") as (first, *_):
+        findings = _findings(first.url, *fault, "-n", "20", ends_with=1)
+        done = _probe(first.url, *fault, "-n", "20")
+    (failure,) = findings["failures"]
+    assert (failure["status"], failure["hop"]) == (503, "mockb")
+    assert failure["reason"] == "injected: abort 503"
+    assert _verdicts(findings) == {"isolation": True, "propagation": True, "health": False}
+    assert "503 at mockb: injected: abort 503 (20)" in done.stdout
+    assert "mocka(v1) -> mockb(v1) -> mockb(injected): 503" in done.stdout
+
+
+def test_a_fault_that_no_hop_takes_is_told_as_such() -> None:
+    with running() as hop:
+        done = _probe(hop.url, "--header", "x-mock-fault: mocka; abort=503", "-n", "5")
+    assert done.returncode == 0
+    assert "x-mock-fault was sent, but no hop carries it (see fault_header)" in done.stdout

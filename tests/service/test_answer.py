@@ -66,6 +66,7 @@ def test_json_has_one_object_per_hop_in_order(chain: list[RunningHop]) -> None:
             "status": 200,
             "lane_headers": {name.lower(): value for name, value in headers.items()},
             "trace_id": trace_id,
+            "fault": None,
         }
 
 

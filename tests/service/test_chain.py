@@ -21,11 +21,14 @@ def _allowed(setting: str, value: str) -> bool:
 
 
 _APPS = _PRINTABLE.filter(lambda value: _allowed("app", value))
-_VERSIONS = (_PRINTABLE | st.sampled_from(["v1 (canary)", "a, b", "x)-> b("])).filter(
-    lambda value: _allowed("version", value)
-)
+_VERSIONS = (
+    _PRINTABLE | st.sampled_from(["v1 (canary)", "a, b", "x)-> b(", "v1, fault: delay 1 s"])
+).filter(lambda value: _allowed("version", value))
 _IPS = st.ip_addresses().map(str)
-_HOPS = st.lists(st.builds(Hop, _APPS, _VERSIONS, _IPS), max_size=6).map(tuple)
+_DELAYS = st.floats(0, 300).map(lambda seconds: f"delay {round(seconds, 3):g} s")
+_HOPS = st.lists(st.builds(Hop, _APPS, _VERSIONS, _IPS, fault=st.none() | _DELAYS), max_size=6).map(
+    tuple
+)
 _FAILURES = st.builds(
     Failure, _APPS, st.sampled_from(FAILURE_KINDS), st.sampled_from(["refused", "TLS: (a) b"])
 )
@@ -37,6 +40,7 @@ _FULL_HOPS = st.builds(
     st.none() | st.integers(),
     st.none() | st.floats(allow_nan=False, allow_infinity=False),
     st.dictionaries(st.text(), st.text()),
+    st.none() | st.text(),
     st.none() | st.text(),
 )
 
@@ -89,6 +93,7 @@ def test_text_that_no_hop_wrote_is_the_upstreams_body(text: str) -> None:
         b'{"hops": [{"app": 1, "version": "v1", "ip": "::1"}]}',
         b'{"hops": [{"app": "a", "version": "v", "ip": "::1", "status": "200"}]}',
         b'{"hops": [{"app": "a", "version": "v", "ip": "::1", "lane_headers": {"a": 1}}]}',
+        b'{"hops": [{"app": "a", "version": "v", "ip": "::1", "fault": {}}]}',
         b'{"hops": [], "error": {"hop": "a"}}',
         b'{"hops": [], "upstream_body": 1}',
         b"\xff\xfe",
@@ -98,6 +103,12 @@ def test_text_that_no_hop_wrote_is_the_upstreams_body(text: str) -> None:
 def test_json_of_another_shape_is_no_chain(body: bytes) -> None:
     with pytest.raises(ValueError, match="not a chain"):
         Chain.from_json(body)
+
+
+def test_a_hop_that_was_slow_on_demand_says_so() -> None:
+    line = "-> mockb(version: v3, ip: 10.0.0.1, fault: delay 0.312 s)-> mockb(injected: abort 503)"
+    hop = Hop("mockb", "v3", "10.0.0.1", fault="delay 0.312 s")
+    assert Chain.from_text(line) == Chain((hop,), Failure("mockb", "injected", "abort 503"))
 
 
 def test_a_hop_of_a_later_version_still_reads() -> None:

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from mockservice.faults import Delay, Fault
 from mockservice.settings import SettingError, Settings
 from tests.running import launch, running
 
@@ -15,6 +16,9 @@ _PORT = "a number from 1 to 65535"
 _IP = "an IPv4 or IPv6 address, without a scope"
 _TIMEOUT = "seconds, more than 0 and at most 3600"
 _HEADER = "a header name, or the start of one and '*'"
+_DELAY = "seconds, more than 0 and at most 300, or a spread of them such as 0.2-0.8"
+_ABORT = "a status from 400 to 599"
+_PERCENT = "a number from 0 to 100"
 _ENDS = "no hop-by-hop header, and none that a hop sets itself"
 
 
@@ -23,11 +27,15 @@ def test_defaults() -> None:
     assert (settings.port, settings.upstream_timeout) == (8000, 5.0)
     assert (settings.upstream_url, settings.host, settings.pod_ip) == (None, None, None)
     assert settings.lane_headers == ()
+    assert (settings.faults, settings.fault_header) == ((), False)
 
 
 def test_an_empty_variable_is_an_absent_one() -> None:
-    empty = dict.fromkeys(("upstream_url", "port", "host", "pod_ip", "lane_headers"), "")
-    assert Settings.from_env({**_ENV, **empty, "upstream_timeout": ""}) == Settings.from_env(_ENV)
+    settings = """
+        upstream_url port host pod_ip lane_headers upstream_timeout upstream_proxy workers
+        fault_delay fault_delay_percent fault_abort fault_abort_percent fault_header
+    """.split()
+    assert Settings.from_env({**_ENV, **dict.fromkeys(settings, "")}) == Settings.from_env(_ENV)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +60,40 @@ def test_upstream_url(
 def test_lane_headers_are_names_and_prefixes() -> None:
     settings = Settings.from_env({**_ENV, "lane_headers": "Cookie, x-team-* ,,authorization"})
     assert settings.lane_headers == ("cookie", "x-team-*", "authorization")
+
+
+@pytest.mark.parametrize(
+    ("env", "faults"),
+    [
+        ({"fault_delay": "0.5"}, [Fault("mocka", delay=Delay(0.5, 0.5))]),
+        ({"fault_delay": "300"}, [Fault("mocka", delay=Delay(300, 300))]),
+        ({"fault_delay": "0-0.8"}, [Fault("mocka", delay=Delay(0, 0.8))]),
+        ({"fault_abort": "400"}, [Fault("mocka", abort=400)]),
+        ({"fault_abort": "599"}, [Fault("mocka", abort=599)]),
+        (
+            {"fault_abort": "503", "fault_abort_percent": "0"},
+            [Fault("mocka", abort=503, percent=0)],
+        ),
+        (
+            {
+                "fault_delay": "0.2-0.8",
+                "fault_delay_percent": "12.5",
+                "fault_abort": "503",
+                "fault_abort_percent": "100",
+            },
+            [Fault("mocka", delay=Delay(0.2, 0.8), percent=12.5), Fault("mocka", abort=503)],
+        ),
+    ],
+)
+def test_faults(env: dict[str, str], faults: list[Fault]) -> None:
+    assert Settings.from_env({**_ENV, **env}).faults == tuple(faults)
+
+
+def test_the_fault_header_is_carried_where_it_is_on() -> None:
+    settings = Settings.from_env({**_ENV, "fault_header": "on", "lane_headers": "cookie"})
+    assert settings.fault_header
+    assert settings.lane_headers == ("cookie", "x-mock-fault")
+    assert not Settings.from_env({**_ENV, "fault_header": "off"}).fault_header
 
 
 @pytest.mark.parametrize(
@@ -104,6 +146,30 @@ def test_lane_headers_are_names_and_prefixes() -> None:
         ("lane_headers", "accept", _ENDS),
         ("lane_headers", "X-Mock-Hops", _ENDS),
         ("lane_headers", "Content-Length", _ENDS),
+        ("lane_headers", "X-Mock-Fault", "without what fault_header=on carries"),
+        ("fault_delay", "0", _DELAY),
+        ("fault_delay", "300.1", _DELAY),
+        ("fault_delay", "-1", _DELAY),
+        ("fault_delay", "0.8-0.2", _DELAY),
+        ("fault_delay", "0.2-", _DELAY),
+        ("fault_delay", "0.2-0.8-1", _DELAY),
+        ("fault_delay", "1s", _DELAY),
+        ("fault_delay", "nan", _DELAY),
+        ("fault_delay", "1e1", _DELAY),
+        ("fault_delay", "٣", _DELAY),
+        ("fault_delay", "1" * 5000, _DELAY),
+        ("fault_abort", "399", _ABORT),
+        ("fault_abort", "600", _ABORT),
+        ("fault_abort", "503.0", _ABORT),
+        ("fault_abort", "٥٠٣", _ABORT),
+        ("fault_abort", "yes", _ABORT),
+        ("fault_delay_percent", "101", _PERCENT),
+        ("fault_abort_percent", "30%", _PERCENT),
+        ("fault_abort_percent", "-1", _PERCENT),
+        ("fault_abort_percent", "nan", _PERCENT),
+        ("fault_delay_percent", "5", "beside fault_delay, of which it is the percentage"),
+        ("fault_abort_percent", "5", "beside fault_abort, of which it is the percentage"),
+        ("fault_header", "true", "on or off"),
     ],
 )
 def test_a_bad_value_is_named_in_one_line(setting: str, value: str, allowed: str) -> None:
@@ -111,6 +177,12 @@ def test_a_bad_value_is_named_in_one_line(setting: str, value: str, allowed: str
         Settings.from_env({**_ENV, setting: value})
     assert str(error.value) == f"{setting}={value!r}: must be {allowed}"
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("app", ["mock,a", "mock;a", " mocka", "mocka "])
+def test_a_hop_that_the_fault_header_cannot_name_is_none(app: str) -> None:
+    with pytest.raises(SettingError, match=r"^app='.*': must be without ',' and ';' and space"):
+        Settings.from_env({**_ENV, "app": app, "fault_header": "on"})
 
 
 @pytest.mark.parametrize(

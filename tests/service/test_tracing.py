@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -166,6 +167,33 @@ def test_a_failure_is_an_error_on_both_spans(receiver: Receiver) -> None:
     assert attributes(server.attributes)["error.type"] == "502"
     assert attributes(client.attributes)["error.type"] == "unreachable"
     assert client.status.message == "connection refused"
+
+
+def test_faults_on_demand_are_marked_and_a_delayed_call_stays_in_its_trace(
+    receiver: Receiver,
+) -> None:
+    traceparent = f"00-{_TRACE_ID}-{_PARENT_ID}-01"
+    with running_chain(fault_header="on", **_traced(receiver)) as hops:
+        # While mocka waits, it takes requests of other traces.
+        with ThreadPoolExecutor() as clients:
+            fault = {"x-mock-fault": "mocka; delay=0.3, mockb; delay=0.1; abort=503"}
+            slow = clients.submit(request, hops[0].url, {"traceparent": traceparent, **fault})
+            for _ in range(20):
+                assert request(hops[0].url).status == 200
+            assert slow.result().status == 503
+        spans = [pair for pair in receiver.wait_for(103) if pair[1].trace_id.hex() == _TRACE_ID]
+    assert [(resource["service.name"], span.kind) for resource, span in spans] == [
+        ("mocka", _SERVER),
+        ("mocka", _CLIENT),
+        ("mockb", _SERVER),
+    ]
+    parents = [span.parent_span_id.hex() for _, span in spans]
+    assert parents == [_PARENT_ID, *(span.span_id.hex() for _, span in spans[:-1])]
+    marks = [attributes(span.attributes).get("mockservice.fault") for _, span in spans]
+    assert marks == ["delay 0.3 s", None, "delay 0.1 s, abort 503"]
+    others = [span for _, span in receiver.spans if span.trace_id.hex() != _TRACE_ID]
+    assert len(others) == 100
+    assert not any("mockservice.fault" in attributes(span.attributes) for span in others)
 
 
 def test_what_is_no_trace_context_is_carried_byte_for_byte(receiver: Receiver) -> None:

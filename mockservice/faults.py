@@ -1,0 +1,140 @@
+"""Faults on demand: what they are, and how the environment and a header write them.
+
+Header: ``x-mock-fault: HOP; delay=SECONDS; abort=STATUS; percent=PERCENT``, where `delay` or
+`abort` may be left out, and `percent`; several faults are a list (RFC 9110 section 5.6.1).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from random import random, uniform
+from typing import TYPE_CHECKING, Any, Final
+
+from mockservice.propagation import FAULT_HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+MAX_DELAY: Final = 300.0
+"""Seconds of one delay."""
+MAX_FAULTS: Final = 16
+"""Faults that one request may ask for."""
+MAX_HEADER: Final = 2048
+"""Bytes of all of them."""
+
+_HEADER: Final = FAULT_HEADER.decode()
+_NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_DELAY: Final = re.compile(f"({_NUMBER})(?:-({_NUMBER}))?")
+_PERCENT: Final = re.compile(_NUMBER)
+_STATUS: Final = re.compile(r"[45][0-9]{2}")
+_FORM: Final = "must be a hop, then delay=, abort= or both, and percent=, each once, between ';'"
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Seconds, drawn evenly between two that may be the same."""
+
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is done to `percent` of the requests of a hop: a delay, an abort, or both in turn."""
+
+    hop: str
+    """The app of the hop."""
+    delay: Delay | None = None
+    abort: int | None = None
+    """The status to answer with."""
+    percent: float = 100.0
+
+
+def draw(faults: Iterable[Fault]) -> tuple[float | None, int | None]:
+    """Throw the dice for each fault; of several delays, or aborts, the first counts.
+
+    Returns:
+        The delay in seconds, to the millisecond, and the status to abort with.
+    """
+    delay = abort = None
+    for fault in faults:
+        if random() * 100 < fault.percent:  # noqa: S311
+            if delay is None and fault.delay is not None:
+                delay = round(uniform(fault.delay.least, fault.delay.most), 3)  # noqa: S311
+            if abort is None:
+                abort = fault.abort
+    return delay, abort
+
+
+# These three raise ValueError, with what is allowed as its text.
+
+
+def read_delay(text: str) -> Delay:
+    """Read seconds, or a spread of them."""
+    if match := _DELAY.fullmatch(text):
+        least = float(match[1])
+        most = least if match[2] is None else float(match[2])
+        if least <= most and 0 < most <= MAX_DELAY:
+            return Delay(least, most)
+    raise ValueError(
+        f"seconds, more than 0 and at most {MAX_DELAY:g}, or a spread of them such as 0.2-0.8"
+    )
+
+
+def read_abort(text: str) -> int:
+    """Read the status of an abort."""
+    if _STATUS.fullmatch(text):
+        return int(text)
+    raise ValueError("a status from 400 to 599")
+
+
+def read_percent(text: str) -> float:
+    """Read a percentage."""
+    if _PERCENT.fullmatch(text) and float(text) <= 100:
+        return float(text)
+    raise ValueError("a number from 0 to 100")
+
+
+def is_hop_name(app: str) -> bool:
+    """Whether the header can name the hop of this app."""
+    return app == app.strip() and not set(app) & set(",;")
+
+
+def read_header(values: Iterable[bytes]) -> list[Fault]:
+    """Read the values of all headers of this name that a request has.
+
+    Raises:
+        ValueError: one is not of the form above, or they are too many; its text is one line.
+    """
+    joined = b",".join(values)
+    if len(joined) > MAX_HEADER:
+        raise ValueError(f"{_HEADER}: must be at most {MAX_HEADER} bytes")
+    elements = [element.strip() for element in joined.decode("utf-8", "replace").split(",")]
+    faults = [_read_fault(element) for element in elements if element]
+    if len(faults) > MAX_FAULTS:
+        raise ValueError(f"{_HEADER}: must be at most {MAX_FAULTS} faults")
+    return faults
+
+
+_READ: Final[Mapping[str, Callable[[str], Any]]] = {
+    "delay": read_delay,
+    "abort": read_abort,
+    "percent": read_percent,
+}
+
+
+def _read_fault(text: str) -> Fault:
+    hop, *rest = (part.strip() for part in text.split(";"))
+    parameters: dict[str, Any] = {}
+    for part in rest:
+        name, _, value = part.partition("=")
+        if name not in _READ or name in parameters:
+            raise ValueError(f"{_HEADER}: {text!r}: {_FORM}")
+        try:
+            parameters[name] = _READ[name](value)
+        except ValueError as error:
+            raise ValueError(f"{_HEADER}: {text!r}: {name} must be {error}") from None
+    if not hop or not parameters.keys() - {"percent"}:
+        raise ValueError(f"{_HEADER}: {text!r}: {_FORM}")
+    return Fault(hop, **parameters)
