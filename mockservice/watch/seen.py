@@ -62,6 +62,7 @@ def to_json(result: Result, view: View) -> str:
                     "ownMs": own.get(id(hop)),
                     "headers": _headers(hop) if tells_headers(hop) else None,
                     "lost": lost[place],
+                    "fault": hop.fault and _cut(hop.fault),
                     "isFallback": lane is not None and hop.version == view.baseline != lane,
                     "isLeak": hop is left,
                 }

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -199,6 +200,7 @@ def test_a_request_opens_with_its_times_its_headers_and_its_curl(browsing: Brows
             Hop(hop.app, hop.version, hop.ip, 200, duration, headers)
             for (hop, headers), duration in zip(ways, (9.0, 5.0, 2.0), strict=True)
         ]
+        made[2] = replace(made[2], fault="delay 0.002 s")
         return Answer(Chain(tuple(made)).to_json())
 
     options = ("--header", "x-lane: it's {id}", "--trace-url", "http://localhost:9/trace/{id}")
@@ -208,7 +210,7 @@ def test_a_request_opens_with_its_times_its_headers_and_its_curl(browsing: Brows
         page.locator("#request-list button").first.click()
         dialog = page.get_by_role("dialog", name="Request")
         expect(dialog.locator(".waterfall .name")).to_have_text(
-            ["gateway", "mocka(v1)", "mockb(v1)", "mockc(v1)"]
+            ["gateway", "mocka(v1)", "mockb(v1)", "mockc(v1), injected: delay 0.002 s"]
         )
         expect(dialog.locator(".waterfall .own").nth(1)).to_have_text("own 4.0 ms")
         rows = dialog.locator(".headers tbody tr")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
-from tests.lanes.running import K8S, RunningLanes, is_plausible, lanes
+from tests.chance import is_plausible
+from tests.lanes.running import K8S, RunningLanes, lanes
 from tests.watch.browsing import Browsing, nodes, requests_seen, share, wait_for_requests
 
 if TYPE_CHECKING:

@@ -38,7 +38,8 @@ function waterfall({ hops, ms }) {
       start += Math.max(0, around - hop.ms) / 2;
       around = hop.ms;
     }
-    rows.push(bar(`${hop.app}(${hop.version})`, start, hop.ms, hop.ownMs, ms));
+    const name = `${hop.app}(${hop.version})`;
+    rows.push(bar(hop.fault ? `${name}, injected: ${hop.fault}` : name, start, hop.ms, hop.ownMs, ms));
   }
   return [element("h3", {}, "Time per hop"), element("div", { className: "waterfall" }, ...rows)];
 }
