@@ -17,7 +17,7 @@ from tests.watch.browsing import Browsing, nodes, requests_seen, share, wait_for
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-COUNT = 500
+COUNT = 200
 
 
 def seen(page: Page, lane: str) -> int:

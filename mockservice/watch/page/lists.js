@@ -1,6 +1,6 @@
 // Lists of requests: leaks and failures by kind, and the latest ones. Each opens a request.
 
-import { clock, element, milliseconds, setText, whole } from "./dom.js";
+import { byId, clock, element, milliseconds, setText, whole } from "./dom.js";
 
 /** The chain of a result, what left its lane or fell back marked. */
 export function chainOf(result) {
@@ -55,11 +55,12 @@ export function kindsIn(list, open) {
   }
 }
 
-/** The latest requests, which stand still while somebody is about to choose one. */
+/** The latest requests, which stand still while somebody chooses one, or will return to one. */
 export function latestIn(list, open) {
   let shown = null;
   return (recent) => {
-    if (recent[0] === shown || list.matches(":hover, :focus-within")) return;
+    const isChosenFrom = list.matches(":hover, :focus-within") || byId("request").open;
+    if (recent[0] === shown || isChosenFrom) return;
     shown = recent[0];
     list.replaceChildren(...recent.map(entryOf));
   };
