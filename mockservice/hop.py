@@ -47,6 +47,8 @@ class Answer(NamedTuple):
     status: int
     content_type: str
     body: bytes
+    failure: Failure | None = None
+    """What this hop itself found to be wrong."""
 
 
 # From here to the upstream and back there are calls and callbacks, no coroutines: a task for each
@@ -115,16 +117,18 @@ class Hop:
         return self._refuse(status, "rejected", reason, wants_json)
 
     def _refuse(self, status: int, kind: str, reason: str, wants_json: bool) -> Answer:
-        chain = Chain(error=Failure(self._app, kind, reason))
+        failure = Failure(self._app, kind, reason)
+        chain = Chain(error=failure)
         if wants_json:
-            return Answer(status, JSON_TYPE, chain.to_json())
-        return Answer(status, TEXT_TYPE, str(chain).encode())
+            return Answer(status, JSON_TYPE, chain.to_json(), failure)
+        return Answer(status, TEXT_TYPE, str(chain).encode(), failure)
 
     def _plain(self, status: int, rest: Rest) -> Answer:
         if rest is None:
             return Answer(status, TEXT_TYPE, self._text)
-        text = str(rest).encode() if isinstance(rest, Failure) else rest.body
-        return Answer(status, TEXT_TYPE, self._text + text)
+        if isinstance(rest, Failure):
+            return Answer(status, TEXT_TYPE, self._text + str(rest).encode(), rest)
+        return Answer(status, TEXT_TYPE, self._text + rest.body)
 
     def _json(self, request: Request) -> Callable[[int, Rest], Answer]:
         start = perf_counter()
@@ -142,7 +146,8 @@ class Hop:
             )
             following = _chain(rest)
             whole = Chain((hop, *following.hops), following.error, following.upstream_body)
-            return Answer(status, JSON_TYPE, whole.to_json())
+            failure = rest if isinstance(rest, Failure) else None
+            return Answer(status, JSON_TYPE, whole.to_json(), failure)
 
         return render
 

@@ -15,12 +15,15 @@ from mockservice.chain import TEXT_TYPE
 from mockservice.connection import Connection, Meanings
 from mockservice.hop import Answer, Request
 from mockservice.propagation import Propagation
+from mockservice.scrape import Scrapes
 from mockservice.settings import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mockservice.hop import Answers, Hop
+    from mockservice.hop import Answers
+    from mockservice.metrics import Metrics
+    from mockservice.observed import ObservedHop
     from mockservice.settings import Settings
 
 GRACE_PERIOD: Final = 10.0
@@ -40,7 +43,13 @@ _HOST_ALLOWED: Final = "an address or a name of this machine"
 class Server:
     """Serves one hop on `settings.host` and `settings.port`."""
 
-    def __init__(self, settings: Settings, hop: Hop, traced: Answers | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        hop: ObservedHop,
+        metrics: Metrics,
+        traced: Answers | None = None,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.propagation = Propagation(settings.lane_headers)
         self.meanings = Meanings(self)
@@ -49,7 +58,9 @@ class Server:
         self.refuse = hop.refuse_request
         self._settings = settings
         self._answers: Answers = traced or hop
-        self._reserved = _reserved("starting", 503)
+        self._metrics = metrics
+        self._scrapes = Scrapes(settings, metrics)
+        self._set_state("starting", 503)
         self._last_request = 0.0
         self._heads: dict[tuple[int, str, str], bytes] = {}
         self._date = (0, b"")
@@ -69,12 +80,12 @@ class Server:
             )
             self._listeners.append(listener)
         self._check_time()
-        self._reserved = _reserved("ready", 200)
+        self._set_state("ready", 200)
 
     async def drain(self) -> None:
         """Be no longer ready, finish what is in flight within `GRACE_PERIOD`, close the rest."""
         self.is_draining = True
-        self._reserved = _reserved("draining", 503)
+        self._set_state("draining", 503)
         end = self.loop.time() + GRACE_PERIOD
         await self._wait_while(self._is_used, end - _LISTEN_ON)
         for listener in self._listeners:
@@ -104,12 +115,20 @@ class Server:
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
         """Reply to a request, now or later."""
-        reserved = self._reserved.get(request.target.partition("?")[0])
-        if reserved is not None:
-            reply(reserved)
+        answer = self._reserved.get(request.target.partition("?")[0])
+        if answer is not None:
+            answer(request, reply)
         else:
             self._last_request = self.loop.time()
             self._answers.answer(request, reply)
+
+    def _set_state(self, state: str, status: int) -> None:
+        """Say so at `/readyz`."""
+        self._reserved = {
+            "/healthz": _always(Answer(200, TEXT_TYPE, b"alive")),
+            "/readyz": _always(Answer(status, TEXT_TYPE, state.encode())),
+            "/metrics": self._scrapes.answer,
+        }
 
     def head(self, answer: Answer, connection: str) -> bytes:
         """Status line and headers of `answer`; `connection` is the `Connection` header, if any."""
@@ -134,16 +153,12 @@ class Server:
         now = self.loop.time()
         for connection in list(self.connections):
             connection.check_time(now)
+        self._metrics.publish()
         self._timer = self.loop.call_later(_CHECK_EVERY, self._check_time)
 
 
-def _reserved(state: str, status: int) -> dict[str, Answer]:
-    """The answers of the reserved paths."""
-    return {
-        "/healthz": Answer(200, TEXT_TYPE, b"alive"),
-        "/readyz": Answer(status, TEXT_TYPE, state.encode()),
-        "/metrics": Answer(404, TEXT_TYPE, b"no metrics yet"),
-    }
+def _always(answer: Answer) -> Callable[[Request, Callable[[Answer], None]], None]:
+    return lambda _, reply: reply(answer)
 
 
 def _reason(status: int) -> str:

@@ -70,6 +70,8 @@ class Settings:
     """The HTTP proxy that upstream calls go through. None: they go to the upstream itself."""
     workers: int = 1
     """Processes that share the port."""
+    access_log: bool = False
+    """Whether every request is logged, and not only those that fail."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -97,6 +99,7 @@ class Settings:
             upstream_timeout=_upstream_timeout(env),
             upstream_proxy=upstream_proxy,
             workers=_number(env, "workers", default=1, most=_MAX_WORKERS),
+            access_log=_switch(env, "access_log"),
         )
 
 
@@ -116,6 +119,13 @@ def _number(env: Mapping[str, str], setting: str, default: int, most: int) -> in
     if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= most):
         raise SettingError(setting, value, f"a number from 1 to {most}")
     return int(value)
+
+
+def _switch(env: Mapping[str, str], setting: str) -> bool:
+    value = env.get(setting) or "off"
+    if value not in ("on", "off"):
+        raise SettingError(setting, value, "on or off")
+    return value == "on"
 
 
 def _pod_ip(env: Mapping[str, str]) -> str | None:
