@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from prometheus_client.core import (
@@ -22,7 +23,6 @@ from mockservice.propagation import TRACEPARENT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mockservice import metrics
     from mockservice.metrics import Series, Snapshot
 
 _UPPER_ENDS: Final = [*map(str, BOUNDS), "+Inf"]
@@ -92,17 +92,17 @@ def _buckets(series: Series) -> list[tuple[str, float] | tuple[str, float, Exemp
     total = 0.0
     for upper_end, count, latest in zip(_UPPER_ENDS, series.counts, series.exemplars, strict=True):
         total += count
-        exemplar = _exemplar(latest) if latest else None
+        exemplar = _exemplar(*latest) if latest else None
         buckets.append((upper_end, total, exemplar) if exemplar else (upper_end, total))
     return buckets
 
 
-def _exemplar(latest: metrics.Exemplar) -> Exemplar | None:
-    context = TRACEPARENT.fullmatch(latest.traceparent)
+def _exemplar(traceparent: bytes, seconds: float, ended: float) -> Exemplar | None:
+    context = TRACEPARENT.fullmatch(traceparent)
     if context is None:
         return None
-    trace_id, span_id = context[1].decode(), context[2].decode()
-    return Exemplar({"trace_id": trace_id, "span_id": span_id}, latest.seconds, latest.time)
+    labels = {"trace_id": context[1].decode(), "span_id": context[2].decode()}
+    return Exemplar(labels, seconds, round(time() - (perf_counter() - ended), 3))
 
 
 def _processes(pids: Sequence[int]) -> Iterator[Metric]:

@@ -110,7 +110,7 @@ class Hop:
             if self._upstream is None:
                 reply(render(200, None))
             else:
-                self._call(self._upstream, request, lambda *end: reply(render(*end)))
+                self._call(self._upstream, request, render, reply)
 
     def refuse_request(self, status: int, reason: str, wants_json: bool) -> Answer:
         """The answer to something that is no request to this hop, or none that it takes."""
@@ -151,8 +151,14 @@ class Hop:
 
         return render
 
-    def _call(self, upstream: Calls, request: Request, done: Callable[[int, Rest], None]) -> None:
-        """Call `done` with the status to answer with and what the upstream's call came to."""
+    def _call(
+        self,
+        upstream: Calls,
+        request: Request,
+        render: Callable[[int, Rest], Answer],
+        reply: Callable[[Answer], None],
+    ) -> None:
+        """Reply with what `render` makes of the status and of what the upstream's call came to."""
         passed = (*request.passed, self._id)
         headers = [
             (b"Accept", b"application/json" if request.wants_json else b"text/plain"),
@@ -165,11 +171,11 @@ class Hop:
 
         def end(outcome: Outcome) -> None:
             if isinstance(outcome, UpstreamError):
-                done(outcome.status, outcome.failure)
+                reply(render(outcome.status, outcome.failure))
             else:
                 # 304 has no body (RFC 9110 section 15.4.5), and a chain is one.
                 passed_on = outcome.status >= 300 and outcome.status != 304
-                done(outcome.status if passed_on else 200, outcome)
+                reply(render(outcome.status if passed_on else 200, outcome))
 
         upstream.get(headers, timeout, end)
 

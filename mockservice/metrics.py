@@ -11,7 +11,6 @@ import mmap
 import os
 from bisect import bisect_left
 from http import HTTPStatus
-from time import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mockservice.chain import FAILURE_KINDS
@@ -20,27 +19,34 @@ from mockservice.propagation import SAMPLED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from mockservice.chain import Failure
+
+    # A list is faster, memory can be shared.
+    Cells = list[float] | memoryview[float]
+
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper ends of the histograms' buckets in seconds, but the last one's ("Semantic conventions for
 HTTP metrics", `http.server.request.duration`)."""
+
+EXEMPLAR_AGE: Final = 1.0
+"""Seconds that a bucket keeps its exemplar at least: one in a while is enough, and costs less."""
 
 # All that the labels may say, so that neither clients nor upstreams make new series: no status
 # where none was received, and one value for those that are not registered.
 _STATUSES: Final = ("", *(str(status.value) for status in HTTPStatus), "_OTHER")
 _KINDS: Final = ("", *FAILURE_KINDS)
 
-# A row counts what has the same labels: a cell for each bucket, then the sum of the seconds.
-_SUM: Final = len(BOUNDS) + 1
-_ROW: Final = _SUM + 1
-_ROWS_OF_STATUS: Final = {
-    int(status) if status else None: place * len(_KINDS) * _ROW
-    for place, status in enumerate(_STATUSES[:-1])
-}
-_ROWS_OF_OTHERS: Final = (len(_STATUSES) - 1) * len(_KINDS) * _ROW
-_ROW_OF_KIND: Final = {kind: place * _ROW for place, kind in enumerate(_KINDS[1:], 1)}
+# A row counts what has the same labels: the sum of the seconds, then a cell for each bucket.
+_BUCKETS: Final = len(BOUNDS) + 1
+_ROW: Final = 1 + _BUCKETS
+_ENDS: Final = (-1.0, *BOUNDS)
+"""With the sum's cell in front, so that a bucket's place among them is its place in the row."""
+_ROWS: Final = len(_KINDS) * _ROW
+"""Those of one status."""
+_ROW_OF_KIND: Final = {kind: place * _ROW for place, kind in enumerate(_KINDS)}
 
 # A process's block: its two histograms, then single cells.
-_HISTOGRAM: Final = len(_STATUSES) * len(_KINDS) * _ROW
+_HISTOGRAM: Final = len(_STATUSES) * _ROWS
 _PID, _ACTIVE_REQUESTS, _ACTIVE_CONNECTIONS, _IDLE_CONNECTIONS = range(
     2 * _HISTOGRAM, 2 * _HISTOGRAM + 4
 )
@@ -57,14 +63,9 @@ class Pool(NamedTuple):
     """Those that are kept for a later one."""
 
 
-class Exemplar(NamedTuple):
-    """One request out of a bucket, and the trace that it belongs to."""
-
-    traceparent: bytes
-    """As it came: it says that it is sampled, whether it is valid has not been looked at."""
-    seconds: float
-    time: float
-    """Seconds since the epoch."""
+Exemplar = tuple[bytes, float, float]
+"""One request out of a bucket: a `traceparent` that says that it is sampled (whether it is valid
+has not been looked at), the seconds that it took, and when it ended, by `time.perf_counter`."""
 
 
 class Series(NamedTuple):
@@ -95,42 +96,57 @@ class Snapshot(NamedTuple):
 class Durations:
     """A histogram of how long requests or calls took, by what came of them."""
 
-    def __init__(self, cells: memoryview[float], start: int) -> None:
+    def __init__(self, cells: Cells, start: int) -> None:
         self._cells = cells
         self._start = start
-        self._exemplars: dict[int, Exemplar] = {}
+        rows = range(start, start + _HISTOGRAM, _ROWS)
+        self._rows = {
+            int(status) if status else None: row
+            for status, row in zip(_STATUSES[:-1], rows, strict=False)
+        }
+        self._rows_of_others = rows[-1]
+        self.active = 0
+        """Those that have begun and not ended, of this process."""
+        self.exemplars: dict[int, Exemplar] = {}
+        """By the cell that counts them."""
 
-    def add(
-        self, status: int | None, kind: str | None, seconds: float, traceparent: bytes | None = None
-    ) -> None:
+    def add(self, status: int | None, failure: Failure | None, seconds: float) -> int:
         """Count one.
 
         Args:
             status: the status that it was answered with, if it was.
-            kind: out of `FAILURE_KINDS`, if it failed.
+            failure: why it failed, if the hop itself knows.
             seconds: how long it took.
-            traceparent: of the trace that it belongs to, if there is one.
+
+        Returns:
+            The cell that counts it.
         """
-        row = self._start + _ROWS_OF_STATUS.get(status, _ROWS_OF_OTHERS)
-        if kind:
-            row += _ROW_OF_KIND[kind]
-        cell = row + bisect_left(BOUNDS, seconds)
+        # Done for every request: half a microsecond.
+        row = self._rows.get(status, self._rows_of_others)
+        if failure is not None:
+            row += _ROW_OF_KIND[failure.kind]
+        cell = row + bisect_left(_ENDS, seconds)
         cells = self._cells
+        cells[row] += seconds
         cells[cell] += 1
-        cells[row + _SUM] += seconds
-        # Looks at no more of it than it must: this is done for every request.
+        return cell
+
+    def show(self, cell: int, traceparent: bytes | None, seconds: float, now: float) -> None:
+        """Take this one as the exemplar of its bucket, if it belongs to a sampled trace."""
         if traceparent is not None and traceparent[-1:] in SAMPLED:
-            self._exemplars[cell] = Exemplar(traceparent, seconds, time())
+            self.exemplars[cell] = (traceparent, seconds, now)
 
     def series(self, cells: Sequence[float]) -> Iterator[Series]:
         """All that has been counted, in `cells` of all processes together."""
         row = self._start
         for status in _STATUSES:
             for kind in _KINDS:
-                counts = cells[row : row + _SUM]
+                buckets = range(row + 1, row + _ROW)
+                counts = cells[buckets.start : buckets.stop]
                 if any(counts):
-                    exemplars = [self._exemplars.get(row + bucket) for bucket in range(_SUM)]
-                    yield Series(status, kind, counts, exemplars, cells[row + _SUM])
+                    yield Series(
+                        status, kind, counts, [*map(self.exemplars.get, buckets)], cells[row]
+                    )
                 row += _ROW
 
 
@@ -138,10 +154,12 @@ class Metrics:
     """The cells of a hop. Made before its processes part; then each takes its block."""
 
     def __init__(self, processes: int = 1) -> None:
-        self._memory = memoryview(mmap.mmap(-1, processes * _BLOCK * _CELL_SIZE)).cast("d")
-        self._blocks = [
-            self._memory[start : start + _BLOCK] for start in range(0, len(self._memory), _BLOCK)
-        ]
+        self._blocks: list[Cells] = [[0.0] * _BLOCK]
+        if processes > 1:
+            shared = memoryview(mmap.mmap(-1, processes * _BLOCK * _CELL_SIZE)).cast("d")
+            self._blocks = [
+                shared[start : start + _BLOCK] for start in range(0, len(shared), _BLOCK)
+            ]
         self._pool: Callable[[], Pool] = Pool
         self.take(0)
 
@@ -156,21 +174,14 @@ class Metrics:
         """Ask `pool` what to publish."""
         self._pool = pool
 
-    def request_begins(self) -> None:
-        """One more request is being answered."""
-        self._own[_ACTIVE_REQUESTS] += 1
-
-    def request_ends(self) -> None:
-        """One request less is being answered."""
-        self._own[_ACTIVE_REQUESTS] -= 1
-
     def publish(self) -> None:
-        """Let the other processes see what is not counted where it happens: the pool."""
+        """Put into the block what does not go there as it happens: the state of things."""
+        self._own[_ACTIVE_REQUESTS] = self.requests.active
         self._own[_ACTIVE_CONNECTIONS], self._own[_IDLE_CONNECTIONS] = self._pool()
 
     def snapshot(self) -> Snapshot:
         """What all processes have counted so far. May be called in any thread."""
-        blocks = [block.tolist() for block in self._blocks]
+        blocks = [list(block) for block in self._blocks]
         cells = blocks[0] if len(blocks) == 1 else [sum(cell) for cell in zip(*blocks, strict=True)]
         return Snapshot(
             list(self.requests.series(cells)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from mockservice.metrics import EXEMPLAR_AGE
 from mockservice.propagation import ids_of, traceparent_of
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from mockservice.hop import Answer, Hop, Request
     from mockservice.logs import Logs
     from mockservice.metrics import Metrics
-    from mockservice.propagation import Headers
     from mockservice.settings import Settings
 
 
@@ -26,29 +26,33 @@ class ObservedHop:
         settings: Settings,
         metrics: Metrics,
         logs: Logs,
-        traceparent: Callable[[Headers], bytes | None] = traceparent_of,
+        own_traceparent: Callable[[], bytes | None] | None = None,
     ) -> None:
-        """`traceparent` tells the trace and the span of the request that is being taken."""
+        """`own_traceparent` tells the hop's own span of the request that is being taken."""
         self._hop = hop
         self._upstream = None if settings.upstream_url is None else settings.upstream_url.hop
         self._logs_all = settings.access_log
-        self._metrics = metrics
+        self._requests = metrics.requests
         self._logs = logs
-        self._traceparent = traceparent
+        self._own_traceparent = own_traceparent
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
         """The hop's answer, counted when it is there."""
-        metrics = self._metrics
-        metrics.request_begins()
-        traceparent = self._traceparent(request.lane_headers)
+        requests = self._requests
+        requests.active += 1
+        own = None if self._own_traceparent is None else self._own_traceparent()
         begun = perf_counter()
 
         def end(answer: Answer) -> None:
-            seconds = perf_counter() - begun
-            metrics.request_ends()
-            metrics.requests.add(answer.status, _kind(answer), seconds, traceparent)
+            now = perf_counter()
+            seconds = now - begun
+            cell = requests.add(answer.status, answer.failure, seconds)
+            requests.active -= 1
+            exemplar = requests.exemplars.get(cell)
+            if exemplar is None or now > exemplar[2] + EXEMPLAR_AGE:
+                requests.show(cell, own or traceparent_of(request.lane_headers), seconds, now)
             if answer.status >= 500 or self._logs_all:
-                self._log(answer, request, traceparent, seconds)
+                self._log(answer, request, own, seconds)
             reply(answer)
 
         self._hop.answer(request, end)
@@ -56,7 +60,7 @@ class ObservedHop:
     def refuse_request(self, status: int, reason: str, wants_json: bool) -> Answer:
         """The hop's answer to what is no request; it takes no time, and is the client's fault."""
         answer = self._hop.refuse_request(status, reason, wants_json)
-        self._metrics.requests.add(status, _kind(answer), 0.0)
+        self._requests.add(status, answer.failure, 0.0)
         if self._logs_all:
             self._log(answer)
         return answer
@@ -65,13 +69,13 @@ class ObservedHop:
         self,
         answer: Answer,
         request: Request | None = None,
-        traceparent: bytes | None = None,
+        own: bytes | None = None,
         seconds: float | None = None,
     ) -> None:
         """One line about one request, with what there was of it."""
         headers = [] if request is None else list(request.lane_headers)
-        if traceparent is not None:
-            headers.append((b"traceparent", traceparent))
+        if own is not None:
+            headers.append((b"traceparent", own))
         status = answer.status
         failure = answer.failure
         error_type = None
@@ -94,7 +98,3 @@ class ObservedHop:
             upstream=self._upstream,
             duration_ms=None if seconds is None else round(seconds * 1000, 3),
         )
-
-
-def _kind(answer: Answer) -> str | None:
-    return None if answer.failure is None else answer.failure.kind

@@ -93,7 +93,7 @@ class Tracing:
         current = self._spans.current
         return None if current is None else trace.format_trace_id(current.context.trace_id)
 
-    def traceparent(self, _: Headers) -> bytes | None:
+    def traceparent(self) -> bytes | None:
         """The server span of the request that is being taken (W3C Trace Context section 3.2)."""
         current = self._spans.current
         if current is None:

@@ -73,7 +73,7 @@ class Upstream:
         # A proxy is asked in absolute form (RFC 9112 section 3.2.2).
         target = f"http://{url.authority}{url.target}" if proxy else url.target
         self._head = (
-            f"GET {target} HTTP/1.1\r\nHost: {url.authority}\r\nAccept-Encoding: identity\r\n"
+            f"GET {target} HTTP/1.1\r\nHost: {url.authority}\r\nAccept-Encoding: identity"
         ).encode("ascii")
 
     def get(
@@ -90,8 +90,8 @@ class Upstream:
             done: called once, with the answer, or with the error: 504 when it took too long,
                 else 502.
         """
-        fields = b"".join([b"%b: %b\r\n" % field for field in headers])
-        _Call(self, b"%b%b\r\n" % (self._head, fields), timeout, done).start()
+        lines = [self._head, *map(b": ".join, headers), b"", b""]
+        _Call(self, b"\r\n".join(lines), timeout, done).start()
 
     def close(self) -> None:
         """Close the connections that no call is using."""
@@ -225,8 +225,9 @@ class _Call:
 
     def _fail(self, kind: str, reason: str, status: int = 502) -> None:
         self._timer.cancel()
-        self._upstream.calls.add(None, kind, perf_counter() - self._begun)
-        self._done(UpstreamError(status, Failure(self._upstream.url.hop, kind, reason)))
+        failure = Failure(self._upstream.url.hop, kind, reason)
+        self._upstream.calls.add(None, failure, perf_counter() - self._begun)
+        self._done(UpstreamError(status, failure))
 
 
 class _Connection(asyncio.Protocol):
