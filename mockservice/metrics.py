@@ -28,8 +28,8 @@ BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5
 """Upper ends of the histograms' buckets in seconds, but the last one's ("Semantic conventions for
 HTTP metrics", `http.server.request.duration`)."""
 
-EXEMPLAR_AGE: Final = 1.0
-"""Seconds that a bucket keeps its exemplar at least: one in a while is enough, and costs less."""
+# Seconds that a bucket keeps its exemplar at least: one in a while is enough, and costs less.
+_EXEMPLAR_AGE: Final = 1.0
 
 # All that the labels may say, so that neither clients nor upstreams make new series: no status
 # where none was received, and one value for those that are not registered.
@@ -107,8 +107,9 @@ class Durations:
         self._rows_of_others = rows[-1]
         self.active = 0
         """Those that have begun and not ended, of this process."""
-        self.exemplars: dict[int, Exemplar] = {}
-        """By the cell that counts them."""
+        self.due = [0.0] * (start + _HISTOGRAM)
+        """For each cell, when it is to get its next exemplar, by `time.perf_counter`."""
+        self._exemplars: dict[int, Exemplar] = {}
 
     def add(self, status: int | None, failure: Failure | None, seconds: float) -> int:
         """Count one.
@@ -134,7 +135,8 @@ class Durations:
     def show(self, cell: int, traceparent: bytes | None, seconds: float, now: float) -> None:
         """Take this one as the exemplar of its bucket, if it belongs to a sampled trace."""
         if traceparent is not None and traceparent[-1:] in SAMPLED:
-            self.exemplars[cell] = (traceparent, seconds, now)
+            self._exemplars[cell] = (traceparent, seconds, now)
+            self.due[cell] = now + _EXEMPLAR_AGE
 
     def series(self, cells: Sequence[float]) -> Iterator[Series]:
         """All that has been counted, in `cells` of all processes together."""
@@ -145,7 +147,7 @@ class Durations:
                 counts = cells[buckets.start : buckets.stop]
                 if any(counts):
                     yield Series(
-                        status, kind, counts, [*map(self.exemplars.get, buckets)], cells[row]
+                        status, kind, counts, [*map(self._exemplars.get, buckets)], cells[row]
                     )
                 row += _ROW
 

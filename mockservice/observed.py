@@ -5,7 +5,6 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mockservice.metrics import EXEMPLAR_AGE
 from mockservice.propagation import ids_of, traceparent_of
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ class ObservedHop:
             seconds = now - begun
             cell = requests.add(answer.status, answer.failure, seconds)
             requests.active -= 1
-            exemplar = requests.exemplars.get(cell)
-            if exemplar is None or now > exemplar[2] + EXEMPLAR_AGE:
+            if now > requests.due[cell]:
                 requests.show(cell, own or traceparent_of(request.lane_headers), seconds, now)
             if answer.status >= 500 or self._logs_all:
                 self._log(answer, request, own, seconds)

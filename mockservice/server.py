@@ -63,7 +63,7 @@ class Server:
         self._set_state("starting", 503)
         self._last_request = 0.0
         self._heads: dict[tuple[int, str, str], bytes] = {}
-        self._date = (0, b"")
+        self._heads_of = 0
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -132,6 +132,11 @@ class Server:
 
     def head(self, answer: Answer, connection: str) -> bytes:
         """Status line and headers of `answer`; `connection` is the `Connection` header, if any."""
+        now = int(time())
+        if now != self._heads_of:
+            # They name the second.
+            self._heads_of = now
+            self._heads.clear()
         key = (answer.status, answer.content_type, connection)
         head = self._heads.get(key)
         if head is None:
@@ -139,15 +144,9 @@ class Server:
             head = self._heads[key] = (
                 f"HTTP/1.1 {answer.status} {_reason(answer.status)}\r\nServer: mockservice\r\n"
                 f"Content-Type: {answer.content_type}\r\n{fields}"
+                f"Date: {formatdate(now, usegmt=True)}\r\n"
             ).encode("ascii")
-        now = int(time())
-        if now != self._date[0]:
-            self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
-        return b"%bDate: %b\r\nContent-Length: %d\r\n\r\n" % (
-            head,
-            self._date[1],
-            len(answer.body),
-        )
+        return b"%bContent-Length: %d\r\n\r\n" % (head, len(answer.body))
 
     def _check_time(self) -> None:
         now = self.loop.time()
