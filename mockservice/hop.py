@@ -93,10 +93,15 @@ class Hop:
         self._app = settings.app
         self._version = settings.version
         self._ip = ip
-        self._timeout = settings.upstream_timeout
+        # The further down the chain, the sooner a hop gives up, so that of all the hops that
+        # wait for one that hangs the last answers first, and names it.
+        self._timeouts = [
+            settings.upstream_timeout * (1 - passed / (MAX_HOPS + 1)) for passed in range(MAX_HOPS)
+        ]
         self._upstream = upstream
         self._trace_id = trace_id
         self._text = str(chain.Hop(settings.app, settings.version, ip)).encode()
+        self._alone = Answer(200, TEXT_TYPE, self._text)
         self._id = hop_id.encode("ascii")
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
@@ -125,7 +130,7 @@ class Hop:
 
     def _plain(self, status: int, rest: Rest) -> Answer:
         if rest is None:
-            return Answer(status, TEXT_TYPE, self._text)
+            return self._alone
         if isinstance(rest, Failure):
             return Answer(status, TEXT_TYPE, self._text + str(rest).encode(), rest)
         return Answer(status, TEXT_TYPE, self._text + rest.body)
@@ -165,9 +170,6 @@ class Hop:
             (HOPS_HEADER, b",".join(passed)),
             *request.lane_headers,
         ]
-        # The further down the chain, the sooner a hop gives up, so that of all the hops that
-        # wait for one that hangs the last answers first, and names it.
-        timeout = self._timeout * (1 - (len(passed) - 1) / (MAX_HOPS + 1))
 
         def end(outcome: Outcome) -> None:
             if isinstance(outcome, UpstreamError):
@@ -177,7 +179,7 @@ class Hop:
                 passed_on = outcome.status >= 300 and outcome.status != 304
                 reply(render(outcome.status if passed_on else 200, outcome))
 
-        upstream.get(headers, timeout, end)
+        upstream.get(headers, self._timeouts[len(request.passed)], end)
 
 
 def _chain(rest: Rest) -> Chain:

@@ -39,6 +39,7 @@ _KINDS: Final = ("", *FAILURE_KINDS)
 # A row counts what has the same labels: the sum of the seconds, then a cell for each bucket.
 _BUCKETS: Final = len(BOUNDS) + 1
 _ROW: Final = 1 + _BUCKETS
+_FIRST_END: Final = BOUNDS[0]
 _ENDS: Final = (-1.0, *BOUNDS)
 """With the sum's cell in front, so that a bucket's place among them is its place in the row."""
 _ROWS: Final = len(_KINDS) * _ROW
@@ -104,6 +105,7 @@ class Durations:
             int(status) if status else None: row
             for status, row in zip(_STATUSES[:-1], rows, strict=False)
         }
+        self._row_of_200 = self._rows[200]
         self._rows_of_others = rows[-1]
         self.active = 0
         """Those that have begun and not ended, of this process."""
@@ -122,12 +124,18 @@ class Durations:
         Returns:
             The cell that counts it.
         """
-        # Done for every request, in a fifth of a microsecond (bench/RESULTS.md).
+        # Done for every request, in a fifth of a microsecond (bench/RESULTS.md), and for the usual
+        # one in less.
+        cells = self._cells
+        if status == 200 and seconds <= _FIRST_END and failure is None:
+            row = self._row_of_200
+            cells[row] += seconds
+            cells[row + 1] += 1
+            return row + 1
         row = self._rows.get(status, self._rows_of_others)
         if failure is not None:
             row += _ROW_OF_KIND[failure.kind]
         cell = row + bisect_left(_ENDS, seconds)
-        cells = self._cells
         cells[row] += seconds
         cells[cell] += 1
         return cell

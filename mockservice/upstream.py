@@ -354,11 +354,13 @@ class _Connection(asyncio.Protocol):
             raise _InvalidAnswerError("an answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name == b"content-type":
-            self._content_type = value
-        elif name in (b"content-length", b"transfer-encoding"):
-            self._framed = True
+        match len(name):
+            case 12:
+                if name.lower() == b"content-type":
+                    self._content_type = value
+            case 14 | 17:
+                if name.lower() in (b"content-length", b"transfer-encoding"):
+                    self._framed = True
 
     def on_headers_complete(self) -> None:
         self._in_head = False
