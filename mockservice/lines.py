@@ -68,6 +68,8 @@ class Lines:
                 line = self._waiting.get()
             else:
                 self._write(batch)
+        # What is still to be told.
+        self._write([])
 
     def _write(self, batch: list[bytes]) -> None:
         with self._lock:

@@ -354,6 +354,7 @@ class _Connection(asyncio.Protocol):
             raise _InvalidAnswerError("an answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        # The length tells most headers apart, for less.
         match len(name):
             case 12:
                 if name.lower() == b"content-type":

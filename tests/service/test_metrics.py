@@ -18,6 +18,7 @@ from mockservice.chain import FAILURE_KINDS
 from mockservice.metrics import BOUNDS
 from tests.running import (
     RunningHop,
+    answering,
     exchange,
     new_address,
     ok,
@@ -211,6 +212,16 @@ def test_a_kept_connection_is_idle_until_the_upstream_closes_it() -> None:
         assert _value(hop, state, http_connection_state="active") == 0
         release.set()
         wait_until(lambda: _value(hop, state) == 0)
+
+
+def test_a_connection_without_tls_is_none() -> None:
+    with (
+        peer(answering(b"HTTP/1.1 400 no TLS\r\n\r\n"), read=False) as other,
+        running(upstream_url=other.url.replace("http:", "https:")) as hop,
+    ):
+        assert request(hop.url).status == 502
+        assert _outcomes(hop, _CLIENT) == {("", "unreachable"): 1}
+        assert _value(hop, "http_client_open_connections") == 0
 
 
 def test_a_client_that_goes_away_is_no_longer_active() -> None:
