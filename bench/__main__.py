@@ -11,6 +11,7 @@ from bench import go_hop, reach, report
 from bench.growth import measure_growth
 from bench.load import find_wrk
 from bench.memory import measure_memory
+from bench.metrics import measure_counting
 from bench.processes import BenchError, MissingError, Processes
 from bench.run import Run
 from bench.startup import measure_startup
@@ -61,7 +62,9 @@ def _measure(quick: bool) -> str:
         startup = measure_startup(run)
         growth = measure_growth(run)
         workers = measure_workers(run)
-    sections = [part.section() for part in (throughput, tail, memory, startup, growth, workers)]
+        counting = measure_counting(run)
+    parts = (throughput, tail, memory, startup, growth, workers, counting)
+    sections = [part.section() for part in parts]
     goals = [
         *throughput.goals(),
         tail.goal(),

@@ -21,6 +21,8 @@ PACKAGES: Final = (
     "aiohttp",
     "uvloop",
     "opentelemetry-sdk",
+    "opentelemetry-exporter-prometheus",
+    "prometheus-client",
     "opentelemetry-distro",
     "opentelemetry-instrumentation-aiohttp-server",
     "opentelemetry-instrumentation-aiohttp-client",

@@ -16,6 +16,7 @@ from mockservice.propagation import FAULT_HEADER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+FAULT_KINDS: Final = ("delay", "abort")
 MAX_DELAY: Final = 300.0
 """Seconds of one delay."""
 MAX_FAULTS: Final = 16

@@ -47,6 +47,8 @@ class Answer(NamedTuple):
     status: int
     content_type: str
     body: bytes
+    failure: Failure | None = None
+    """What this hop itself found to be wrong."""
 
 
 # From here to the upstream and back there are calls and callbacks, no coroutines: a task for each
@@ -103,10 +105,15 @@ class Hop:
         self._app = settings.app
         self._version = settings.version
         self._ip = ip
-        self._timeout = settings.upstream_timeout
+        # The further down the chain, the sooner a hop gives up, so that of all the hops that
+        # wait for one that hangs the last answers first, and names it.
+        self._timeouts = [
+            settings.upstream_timeout * (1 - passed / (MAX_HOPS + 1)) for passed in range(MAX_HOPS)
+        ]
         self._upstream = upstream
         self._trace_id = trace_id
         self._text = self._line(None)
+        self._alone = Answer(200, TEXT_TYPE, self._text)
         self._id = hop_id.encode("ascii")
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
@@ -120,27 +127,31 @@ class Hop:
             if self._upstream is None:
                 reply(render(200, None))
             else:
-                self._call(self._upstream, request, lambda *end: reply(render(*end)))
+                self._call(self._upstream, request, render, reply)
 
     def refuse_request(self, status: int, reason: str, wants_json: bool) -> Answer:
         """The answer to something that is no request to this hop, or none that it takes."""
         return self._refuse(status, "rejected", reason, wants_json)
 
     def _refuse(self, status: int, kind: str, reason: str, wants_json: bool) -> Answer:
-        chain = Chain(error=Failure(self._app, kind, reason))
+        failure = Failure(self._app, kind, reason)
+        chain = Chain(error=failure)
         if wants_json:
-            return Answer(status, JSON_TYPE, chain.to_json())
-        return Answer(status, TEXT_TYPE, str(chain).encode())
+            return Answer(status, JSON_TYPE, chain.to_json(), failure)
+        return Answer(status, TEXT_TYPE, str(chain).encode(), failure)
 
     def _line(self, fault: str | None) -> bytes:
         return str(chain.Hop(self._app, self._version, self._ip, fault=fault)).encode()
 
     def _plain(self, status: int, rest: Rest, fault: str | None = None) -> Answer:
+        if rest is None and fault is None:
+            return self._alone
         line = self._text if fault is None else self._line(fault)
         if rest is None:
             return Answer(status, TEXT_TYPE, line)
-        text = str(rest).encode() if isinstance(rest, Failure) else rest.body
-        return Answer(status, TEXT_TYPE, line + text)
+        if isinstance(rest, Failure):
+            return Answer(status, TEXT_TYPE, line + str(rest).encode(), rest)
+        return Answer(status, TEXT_TYPE, line + rest.body)
 
     def _json(self, request: Request) -> Render:
         start = perf_counter()
@@ -159,35 +170,37 @@ class Hop:
             )
             following = _chain(rest)
             whole = Chain((hop, *following.hops), following.error, following.upstream_body)
-            return Answer(status, JSON_TYPE, whole.to_json())
+            failure = rest if isinstance(rest, Failure) else None
+            return Answer(status, JSON_TYPE, whole.to_json(), failure)
 
         return render
 
     def _call(
-        self, upstream: Calls, request: Request, done: Callable[[int, Rest, str | None], None]
+        self,
+        upstream: Calls,
+        request: Request,
+        render: Render,
+        reply: Callable[[Answer], None],
     ) -> None:
-        """Call `done` with the status to answer with, what the call came to, and the fault."""
+        """Reply with what `render` makes of the status and of what the upstream's call came to."""
         passed = (*request.passed, self._id)
         headers = [
             (b"Accept", b"application/json" if request.wants_json else b"text/plain"),
             (HOPS_HEADER, b",".join(passed)),
             *request.lane_headers,
         ]
-        # The further down the chain, the sooner a hop gives up, so that of all the hops that
-        # wait for one that hangs the last answers first, and names it.
-        timeout = self._timeout * (1 - (len(passed) - 1) / (MAX_HOPS + 1))
 
         def end(outcome: Outcome | None, fault: str | None = None) -> None:
             if outcome is None:
-                done(200, None, fault)
+                reply(render(200, None, fault))
             elif isinstance(outcome, UpstreamError):
-                done(outcome.status, outcome.failure, fault)
+                reply(render(outcome.status, outcome.failure, fault))
             else:
                 # 304 has no body (RFC 9110 section 15.4.5), and a chain is one.
                 passed_on = outcome.status >= 300 and outcome.status != 304
-                done(outcome.status if passed_on else 200, outcome, fault)
+                reply(render(outcome.status if passed_on else 200, outcome, fault))
 
-        upstream.get(headers, timeout, end)
+        upstream.get(headers, self._timeouts[len(request.passed)], end)
 
 
 def _chain(rest: Rest) -> Chain:

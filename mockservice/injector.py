@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from mockservice.tracing import Tracing
 
 
-def _uncounted(_: str) -> None:
-    pass
-
-
 class Injector:
     """Calls as its upstream does, after a delay, or answers in its place."""
 
@@ -32,16 +28,16 @@ class Injector:
         self,
         settings: Settings,
         upstream: Calls | None,
+        count: Callable[[str], None],
         tracing: Tracing | None = None,
-        count: Callable[[str], None] = _uncounted,
     ) -> None:
         """For use in one event loop, the one that runs.
 
         Args:
             settings: of the hop that the faults are for.
             upstream: None behind the last hop, which has faults all the same.
+            count: told which one of `FAULT_KINDS` is injected, for each.
             tracing: where the hop is traced, for the marks on its spans.
-            count: told "delay" or "abort" for each one that is injected.
         """
         self._app = settings.app
         self._faults = settings.faults

@@ -1,28 +1,111 @@
-"""Logs: one line each, on standard error, without tracebacks."""
+"""Logs: one JSON object a line, on standard error, in ASCII, whatever texts it is made of."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import sys
+from datetime import UTC, datetime
+from time import time
+from typing import Final
+
+from mockservice.lines import Lines
+
+MAX_TEXT: Final = 512
+"""Characters of a text in a line; a longer one is cut."""
+_STANDARD_ERROR: Final = 2
+_CLOSE_TIMEOUT: Final = 1.0
+
+# ASCII alone: what a terminal or a log's reader would take for a command or a line end is escaped.
+_encode: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
-class OneLine(logging.Formatter):
-    """Says an exception by its type and text, at the end of the line."""
+class Logs:
+    """The log lines of one hop."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    def __init__(self, app: str, version: str) -> None:
+        self._hop = {"app": app, "version": version}
+        self._lines = Lines(_STANDARD_ERROR, self._lost)
 
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as one line, line breaks escaped."""
+    def write(
+        self,
+        level: str,
+        message: str,
+        trace_id: str | None = None,
+        span_id: str | None = None,
+        **fields: str | float | None,
+    ) -> None:
+        """Write one line; `fields` that are None are left out. Never waits, never raises."""
+        self._lines.put(self._line(level, message, trace_id, span_id, fields))
+
+    def take_over(self) -> None:
+        """Write what libraries log, from warnings on, and Python's own warnings."""
+        logging.basicConfig(level=logging.WARNING, handlers=[_Handler(self)])
+        logging.captureWarnings(True)
+
+    def close(self) -> None:
+        """Write what is still to be written, within a second."""
+        self._lines.close(_CLOSE_TIMEOUT)
+
+    def _line(
+        self,
+        level: str,
+        message: str,
+        trace_id: str | None,
+        span_id: str | None,
+        fields: dict[str, str | float | None],
+    ) -> bytes:
+        now = datetime.fromtimestamp(time(), UTC).isoformat(timespec="milliseconds")
+        line: dict[str, str | float | None] = {
+            "time": now.replace("+00:00", "Z"),
+            "level": level,
+            **self._hop,
+            "trace_id": trace_id,
+            "span_id": span_id,
+            "message": _bounded(message),
+        }
+        for name, value in fields.items():
+            if value is not None:
+                line[name] = _bounded(value) if isinstance(value, str) else value
+        return f"{_encode(line)}\n".encode("ascii")
+
+    def _lost(self, lines: int) -> bytes:
+        message = f"{lines} lines lost: standard error did not take them"
+        return self._line("warning", message, None, None, {})
+
+
+def keep_standard_error() -> None:
+    """Where standard error is closed, open it to nowhere, so that no socket takes its number."""
+    if sys.stderr is None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        if nowhere != _STANDARD_ERROR:
+            os.dup2(nowhere, _STANDARD_ERROR)
+            os.close(nowhere)
+        sys.stderr = open(_STANDARD_ERROR, "w", closefd=False)  # noqa: SIM115
+
+
+class _Handler(logging.Handler):
+    """Writes records of the standard library's logging."""
+
+    def __init__(self, logs: Logs) -> None:
+        super().__init__()
+        self._logs = logs
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except Exception:  # arguments that do not fit the text
+            message = str(record.msg)
         error = record.exc_info[1] if record.exc_info else None
-        record.exc_info = record.exc_text = record.stack_info = None
-        line = super().format(record)
         if error is not None:
-            line = f"{line} ({type(error).__name__}: {error})"
-        return line.replace("\r", "\\r").replace("\n", "\\n")
+            message = f"{message} ({type(error).__name__}: {error})"
+        self._logs.write(record.levelname.lower(), message, logger=record.name)
 
 
-def set_up() -> None:
-    """Write what is logged, from warnings on, to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLine())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+def _bounded(text: str) -> str:
+    """`text` in no more than `MAX_TEXT` characters, and none that JSON readers stumble over."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[: MAX_TEXT - 1]}…"
+    # Bytes that are no UTF-8 (PEP 383) show in hexadecimal.
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

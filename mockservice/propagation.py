@@ -119,20 +119,43 @@ def values_by_name(headers: Headers) -> dict[str, list[str]]:
     return values
 
 
-# Where a trace id stands, the first that is there wins.
-_TRACE_ID: Final = {
+TRACEPARENT: Final = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}"
+)
+"""A valid `traceparent`: trace id and span id (W3C Trace Context section 3.2.2)."""
+
+SAMPLED: Final = frozenset((b"1", b"3", b"5", b"7", b"9", b"b", b"d", b"f"))
+"""The last digits of a `traceparent` whose trace is sampled (section 3.2.2.5.1)."""
+
+# Where the ids of trace and span stand, the first that is there wins.
+_IDS: Final = {
     # W3C Trace Context section 3.2.2
-    b"traceparent": re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"),
-    # openzipkin/b3-propagation, single and multiple headers
-    b"b3": re.compile(rb"([0-9a-f]{16,32})-[0-9a-f]{16}"),
-    b"x-b3-traceid": re.compile(rb"([0-9a-f]{16,32})"),
+    b"traceparent": re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}"),
+    # openzipkin/b3-propagation, single and multiple headers (joined by a dash)
+    b"b3": re.compile(rb"([0-9a-f]{16,32})-([0-9a-f]{16})"),
+    b"x-b3-traceid": re.compile(rb"([0-9a-f]{16,32})-?([0-9a-f]{16}\Z)?"),
 }
 
 
 def trace_id_of(headers: Headers) -> str | None:
     """The trace id in W3C `traceparent`, else in B3; None where there is none."""
+    return ids_of(headers)[0]
+
+
+def ids_of(headers: Headers) -> tuple[str | None, str | None]:
+    """The trace id and the span id in W3C `traceparent`, else in B3; None for what is not there."""
     values = {name.lower(): value for name, value in headers}
-    for name, pattern in _TRACE_ID.items():
+    if span_id := values.get(b"x-b3-spanid"):
+        values[b"x-b3-traceid"] = b"%b-%b" % (values.get(b"x-b3-traceid", b""), span_id)
+    for name, pattern in _IDS.items():
         if match := pattern.match(values.get(name, b"")):
-            return match[1].decode("ascii")
+            return match[1].decode("ascii"), match[2].decode("ascii") if match[2] else None
+    return None, None
+
+
+def traceparent_of(headers: Headers) -> bytes | None:
+    """`traceparent` as it came, valid or not; None where there is none."""
+    for name, value in headers:
+        if len(name) == 11 and name.lower() == b"traceparent":
+            return value
     return None

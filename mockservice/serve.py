@@ -6,13 +6,17 @@ import asyncio
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import uvloop
 
-from mockservice import logs, workers
+from mockservice import workers
 from mockservice.address import find_pod_ip
 from mockservice.hop import Hop, new_hop_id
+from mockservice.logs import Logs, keep_standard_error
+from mockservice.metrics import Metrics
+from mockservice.observed import ObservedHop
 from mockservice.server import Server
 from mockservice.settings import SettingError, Settings
 from mockservice.upstream import Upstream
@@ -38,6 +42,7 @@ Runs one hop until SIGTERM or SIGINT. Settings are environment variables:
   upstream_timeout  seconds for the upstream's answer (5)
   workers           processes that share the port (1)
   upstream_proxy    http URL of a proxy for the upstream call, such as a local sidecar (none)
+  access_log        'on' logs every request, 'off' those that fail (off)
 
 Faults on demand, off by default:
 
@@ -61,13 +66,13 @@ def main(argv: Sequence[str]) -> int:
             return 0
         sys.stderr.write(f"mockservice serve: {argv[0]!r}: takes no arguments\n")
         return 2
-    logs.set_up()
+    keep_standard_error()
     try:
         settings = Settings.from_env(os.environ)
-        hop_id = new_hop_id()
+        shared = _Shared(settings, new_hop_id(), Metrics(settings.workers))
         if settings.workers == 1:
-            return _run(settings, hop_id)
-        return workers.run(settings.workers, lambda lifeline: _run(settings, hop_id, lifeline))
+            return _run(shared)
+        return workers.run(settings.workers, partial(_run, shared))
     except SettingError as error:
         return _bad(error)
 
@@ -77,29 +82,46 @@ def _bad(error: SettingError) -> int:
     return 2
 
 
-def _run(settings: Settings, hop_id: str, lifeline: int | None = None) -> int:
+class _Shared(NamedTuple):
+    """What all processes of a hop have in common."""
+
+    settings: Settings
+    hop_id: str
+    metrics: Metrics
+
+
+def _run(shared: _Shared, process: int = 0, lifeline: int | None = None) -> int:
+    shared.metrics.take(process)
+    logs = Logs(shared.settings.app, shared.settings.version)
+    logs.take_over()
     try:
-        uvloop.run(_serve(settings, hop_id, lifeline))
+        uvloop.run(_serve(shared, logs, lifeline))
     except SettingError as error:
         return _bad(error)
+    finally:
+        logs.close()
     return 0
 
 
-async def _serve(settings: Settings, hop_id: str, lifeline: int | None) -> None:
+async def _serve(shared: _Shared, logs: Logs, lifeline: int | None) -> None:
+    settings, hop_id, metrics = shared
     stop = _stop_on_signal(lifeline)
     tracing = _tracing(settings, os.environ)
     upstream = None
     if settings.upstream_url is not None:
-        upstream = Upstream(settings.upstream_url, settings.upstream_proxy)
+        upstream = Upstream(settings.upstream_url, metrics.calls, settings.upstream_proxy)
+        metrics.watch(upstream.pool)
     ip = find_pod_ip(settings)
     if tracing is None:
-        hop = Hop(settings, ip, _faulty(settings, upstream), hop_id=hop_id)
-        server = Server(settings, hop)
+        hop = Hop(settings, ip, _faulty(settings, upstream, metrics), hop_id=hop_id)
+        observed = ObservedHop(hop, settings, metrics, logs)
+        server = Server(settings, observed, metrics)
     else:
         traced_upstream = None if upstream is None else tracing.upstream(upstream)
-        calls = _faulty(settings, traced_upstream, tracing)
+        calls = _faulty(settings, traced_upstream, metrics, tracing)
         hop = Hop(settings, ip, calls, hop_id=hop_id, trace_id=tracing.trace_id)
-        server = Server(settings, hop, tracing.hop(hop))
+        observed = ObservedHop(hop, settings, metrics, logs, tracing.traceparent)
+        server = Server(settings, observed, metrics, tracing.hop(observed))
     await server.start()
     await stop.wait()
     await server.drain()
@@ -110,14 +132,17 @@ async def _serve(settings: Settings, hop_id: str, lifeline: int | None) -> None:
 
 
 def _faulty(
-    settings: Settings, upstream: Calls | None, tracing: Tracing | None = None
+    settings: Settings,
+    upstream: Calls | None,
+    metrics: Metrics,
+    tracing: Tracing | None = None,
 ) -> Calls | None:
     """The upstream behind its faults where a setting asks for any; else what it is."""
     if not settings.faults and not settings.fault_header:
         return upstream
     from mockservice.injector import Injector
 
-    return Injector(settings, upstream, tracing)
+    return Injector(settings, upstream, metrics.count_fault, tracing)
 
 
 def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:

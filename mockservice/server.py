@@ -15,12 +15,15 @@ from mockservice.chain import TEXT_TYPE
 from mockservice.connection import Connection, Meanings
 from mockservice.hop import Answer, Request
 from mockservice.propagation import Propagation
+from mockservice.scrape import Scrapes
 from mockservice.settings import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mockservice.hop import Answers, Hop
+    from mockservice.hop import Answers
+    from mockservice.metrics import Metrics
+    from mockservice.observed import ObservedHop
     from mockservice.settings import Settings
 
 GRACE_PERIOD: Final = 10.0
@@ -40,7 +43,13 @@ _HOST_ALLOWED: Final = "an address or a name of this machine"
 class Server:
     """Serves one hop on `settings.host` and `settings.port`."""
 
-    def __init__(self, settings: Settings, hop: Hop, traced: Answers | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        hop: ObservedHop,
+        metrics: Metrics,
+        traced: Answers | None = None,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.propagation = Propagation(settings.lane_headers)
         self.meanings = Meanings(self)
@@ -49,10 +58,12 @@ class Server:
         self.refuse = hop.refuse_request
         self._settings = settings
         self._answers: Answers = traced or hop
-        self._reserved = _reserved("starting", 503)
+        self._metrics = metrics
+        self._scrapes = Scrapes(settings, metrics)
+        self._set_state("starting", 503)
         self._last_request = 0.0
         self._heads: dict[tuple[int, str, str], bytes] = {}
-        self._date = (0, b"")
+        self._heads_of = 0
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -69,12 +80,12 @@ class Server:
             )
             self._listeners.append(listener)
         self._check_time()
-        self._reserved = _reserved("ready", 200)
+        self._set_state("ready", 200)
 
     async def drain(self) -> None:
         """Be no longer ready, finish what is in flight within `GRACE_PERIOD`, close the rest."""
         self.is_draining = True
-        self._reserved = _reserved("draining", 503)
+        self._set_state("draining", 503)
         end = self.loop.time() + GRACE_PERIOD
         await self._wait_while(self._is_used, end - _LISTEN_ON)
         for listener in self._listeners:
@@ -104,15 +115,28 @@ class Server:
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
         """Reply to a request, now or later."""
-        reserved = self._reserved.get(request.target.partition("?")[0])
-        if reserved is not None:
-            reply(reserved)
+        answer = self._reserved.get(request.target.partition("?")[0])
+        if answer is not None:
+            answer(request, reply)
         else:
             self._last_request = self.loop.time()
             self._answers.answer(request, reply)
 
+    def _set_state(self, state: str, status: int) -> None:
+        """Say so at `/readyz`."""
+        self._reserved = {
+            "/healthz": _always(Answer(200, TEXT_TYPE, b"alive")),
+            "/readyz": _always(Answer(status, TEXT_TYPE, state.encode())),
+            "/metrics": self._scrapes.answer,
+        }
+
     def head(self, answer: Answer, connection: str) -> bytes:
         """Status line and headers of `answer`; `connection` is the `Connection` header, if any."""
+        now = int(time())
+        if now != self._heads_of:
+            # They name the second.
+            self._heads_of = now
+            self._heads.clear()
         key = (answer.status, answer.content_type, connection)
         head = self._heads.get(key)
         if head is None:
@@ -120,30 +144,20 @@ class Server:
             head = self._heads[key] = (
                 f"HTTP/1.1 {answer.status} {_reason(answer.status)}\r\nServer: mockservice\r\n"
                 f"Content-Type: {answer.content_type}\r\n{fields}"
+                f"Date: {formatdate(now, usegmt=True)}\r\n"
             ).encode("ascii")
-        now = int(time())
-        if now != self._date[0]:
-            self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
-        return b"%bDate: %b\r\nContent-Length: %d\r\n\r\n" % (
-            head,
-            self._date[1],
-            len(answer.body),
-        )
+        return b"%bContent-Length: %d\r\n\r\n" % (head, len(answer.body))
 
     def _check_time(self) -> None:
         now = self.loop.time()
         for connection in list(self.connections):
             connection.check_time(now)
+        self._metrics.publish()
         self._timer = self.loop.call_later(_CHECK_EVERY, self._check_time)
 
 
-def _reserved(state: str, status: int) -> dict[str, Answer]:
-    """The answers of the reserved paths."""
-    return {
-        "/healthz": Answer(200, TEXT_TYPE, b"alive"),
-        "/readyz": Answer(status, TEXT_TYPE, state.encode()),
-        "/metrics": Answer(404, TEXT_TYPE, b"no metrics yet"),
-    }
+def _always(answer: Answer) -> Callable[[Request, Callable[[Answer], None]], None]:
+    return lambda _, reply: reply(answer)
 
 
 def _reason(status: int) -> str:

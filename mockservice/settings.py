@@ -79,6 +79,8 @@ class Settings:
     """What is done to requests, whoever sends them."""
     fault_header: bool = False
     """Whether requests may ask for faults. If so, their header is one of `lane_headers`."""
+    access_log: bool = False
+    """Whether every request is logged, and not only those that fail."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -110,6 +112,7 @@ class Settings:
             workers=_number(env, "workers", default=1, most=_MAX_WORKERS),
             faults=_faults(env, app),
             fault_header=fault_header,
+            access_log=_switch(env, "access_log"),
         )
 
 
@@ -129,6 +132,13 @@ def _number(env: Mapping[str, str], setting: str, default: int, most: int) -> in
     if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= most):
         raise SettingError(setting, value, f"a number from 1 to {most}")
     return int(value)
+
+
+def _switch(env: Mapping[str, str], setting: str) -> bool:
+    value = env.get(setting) or "off"
+    if value not in ("on", "off"):
+        raise SettingError(setting, value, "on or off")
+    return value == "on"
 
 
 def _pod_ip(env: Mapping[str, str]) -> str | None:
@@ -198,13 +208,11 @@ def _percent(env: Mapping[str, str], fault: str) -> float:
 
 
 def _fault_header(env: Mapping[str, str], app: str) -> bool:
-    value = env.get("fault_header") or "off"
-    if value not in ("on", "off"):
-        raise SettingError("fault_header", value, "on or off")
-    if value == "on" and not faults.is_hop_name(app):
+    is_on = _switch(env, "fault_header")
+    if is_on and not faults.is_hop_name(app):
         allowed = "without ',' and ';' and space around it beside fault_header=on, to be named so"
         raise SettingError("app", app, allowed)
-    return value == "on"
+    return is_on
 
 
 def _read(env: Mapping[str, str], setting: str, read: Callable[[str], _T]) -> _T | None:

@@ -114,6 +114,14 @@ class Tracing:
         current = self._spans.current
         return None if current is None else trace.format_trace_id(current.context.trace_id)
 
+    def traceparent(self) -> bytes | None:
+        """The server span of the request that is being taken (W3C Trace Context section 3.2)."""
+        current = self._spans.current
+        if current is None:
+            return None
+        trace_id, span_id, _is_remote, flags, *_state = current.context
+        return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}".encode()
+
     async def flush(self) -> None:
         """Export what is left and stop, within three seconds."""
         # A thread that nobody waits for at exit, as a collector that hangs would hold it.

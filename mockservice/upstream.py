@@ -10,15 +10,18 @@ import os
 import socket
 import ssl
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import httptools
 
 from mockservice.chain import Failure
+from mockservice.metrics import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from mockservice.metrics import Durations
     from mockservice.settings import UpstreamUrl
 
 MAX_BODY: Final = 1024 * 1024
@@ -57,16 +60,20 @@ Outcome = Answer | UpstreamError
 class Upstream:
     """Calls one upstream. For use in one event loop, the one that runs when it is made."""
 
-    def __init__(self, url: UpstreamUrl, proxy: UpstreamUrl | None = None) -> None:
+    def __init__(
+        self, url: UpstreamUrl, calls: Durations, proxy: UpstreamUrl | None = None
+    ) -> None:
         self.url = url
+        self.calls = calls
         self.loop = asyncio.get_running_loop()
+        self.open_connections = 0
         self._peer = proxy or url
         self._tls = ssl.create_default_context() if url.secure else None
         self._idle: list[_Connection] = []
         # A proxy is asked in absolute form (RFC 9112 section 3.2.2).
         target = f"http://{url.authority}{url.target}" if proxy else url.target
         self._head = (
-            f"GET {target} HTTP/1.1\r\nHost: {url.authority}\r\nAccept-Encoding: identity\r\n"
+            f"GET {target} HTTP/1.1\r\nHost: {url.authority}\r\nAccept-Encoding: identity"
         ).encode("ascii")
 
     def get(
@@ -83,13 +90,18 @@ class Upstream:
             done: called once, with the answer, or with the error: 504 when it took too long,
                 else 502.
         """
-        fields = b"".join([b"%b: %b\r\n" % field for field in headers])
-        _Call(self, b"%b%b\r\n" % (self._head, fields), timeout, done).start()
+        lines = [self._head, *map(b": ".join, headers), b"", b""]
+        _Call(self, b"\r\n".join(lines), timeout, done).start()
 
     def close(self) -> None:
         """Close the connections that no call is using."""
         while self._idle:
             self._idle.pop().close()
+
+    def pool(self) -> Pool:
+        """The connections that are open."""
+        idle = sum(connection.reusable for connection in self._idle)
+        return Pool(active=self.open_connections - idle, idle=idle)
 
     def take_idle(self) -> _Connection | None:
         """A kept-alive connection, for one call."""
@@ -120,7 +132,7 @@ class Upstream:
         for attempt, (_, _, _, _, address) in enumerate(addresses, 1):
             try:
                 _, connection = await self.loop.create_connection(
-                    lambda: _Connection(self.loop),
+                    lambda: _Connection(self),
                     str(address[0]),
                     peer.port,
                     ssl=self._tls,
@@ -145,7 +157,15 @@ class _StaleConnectionError(ConnectionError):
 class _Call:
     """One call: a kept-alive connection or a new one, and a limit to the time that it takes."""
 
-    __slots__ = ("_connecting", "_connection", "_done", "_request", "_timer", "_upstream")
+    __slots__ = (
+        "_begun",
+        "_connecting",
+        "_connection",
+        "_done",
+        "_request",
+        "_timer",
+        "_upstream",
+    )
 
     def __init__(
         self,
@@ -160,6 +180,7 @@ class _Call:
         self._connection: _Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._timer = upstream.loop.call_later(timeout, self._too_late, timeout)
+        self._begun = perf_counter()
 
     def start(self) -> None:
         """Send the request over a kept-alive connection, else over a new one."""
@@ -182,6 +203,7 @@ class _Call:
         if isinstance(result, Answer):
             self._upstream.give_back(connection)
             self._timer.cancel()
+            self._upstream.calls.add(result.status, None, perf_counter() - self._begun)
             self._done(result)
             return
         connection.close()
@@ -203,7 +225,9 @@ class _Call:
 
     def _fail(self, kind: str, reason: str, status: int = 502) -> None:
         self._timer.cancel()
-        self._done(UpstreamError(status, Failure(self._upstream.url.hop, kind, reason)))
+        failure = Failure(self._upstream.url.hop, kind, reason)
+        self._upstream.calls.add(None, failure, perf_counter() - self._begun)
+        self._done(UpstreamError(status, failure))
 
 
 class _Connection(asyncio.Protocol):
@@ -220,6 +244,7 @@ class _Connection(asyncio.Protocol):
         "_parser",
         "_received",
         "_transport",
+        "_upstream",
         "_used",
         "born",
         "reusable",
@@ -227,8 +252,9 @@ class _Connection(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.born = loop.time()
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.born = upstream.loop.time()
         self.reusable = True
         self._used = False
         self._end: Callable[[Answer | Exception], None] | None = None
@@ -256,6 +282,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._upstream.open_connections += 1
 
     def data_received(self, data: bytes) -> None:
         if self._end is None:
@@ -283,6 +310,7 @@ class _Connection(asyncio.Protocol):
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._upstream.open_connections -= 1
         self.reusable = False
         if self._end is None:
             return
@@ -326,11 +354,14 @@ class _Connection(asyncio.Protocol):
             raise _InvalidAnswerError("an answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name == b"content-type":
-            self._content_type = value
-        elif name in (b"content-length", b"transfer-encoding"):
-            self._framed = True
+        # The length tells most headers apart, for less.
+        match len(name):
+            case 12:
+                if name.lower() == b"content-type":
+                    self._content_type = value
+            case 14 | 17:
+                if name.lower() in (b"content-length", b"transfer-encoding"):
+                    self._framed = True
 
     def on_headers_complete(self) -> None:
         self._in_head = False

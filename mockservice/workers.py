@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def run(count: int, work: Callable[[int], int]) -> int:
+def run(count: int, work: Callable[[int, int], int]) -> int:
     """Run `work` in `count` processes: signals go to all of them, and the end of one ends all.
 
     Args:
         count: the processes.
-        work: gets a file descriptor that reads as ended once this process is gone, and returns
-            the exit code of its process. `STOP_SIGNALS` are blocked until it unblocks them.
+        work: gets the number of its process, from 0 on, and a file descriptor that reads as ended
+            once this process is gone, and returns the exit code of its process. `STOP_SIGNALS`
+            are blocked until it unblocks them.
 
     Returns:
         0 if all ended with it, else the first other exit code; 1 for a worker that was killed.
@@ -31,13 +33,13 @@ def run(count: int, work: Callable[[int], int]) -> int:
     workers = set()
     # A signal waits until there is someone to take it, in the workers too.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    for _ in range(count):
+    for number in range(count):
         pid = os.fork()
         if pid == 0:
             os.close(held)
             # A Ctrl-C goes to a whole process group: it comes from the parent alone, and once.
             os.setpgid(0, 0)
-            _work(lambda: work(lifeline))
+            _work(partial(work, number, lifeline))
         workers.add(pid)
     os.close(lifeline)
 

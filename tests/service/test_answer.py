@@ -110,7 +110,6 @@ def test_head_has_the_headers_and_no_body(last: RunningHop) -> None:
         ("healthz", 200, "alive"),
         ("readyz", 200, "ready"),
         ("readyz?x", 200, "ready"),
-        ("metrics", 404, "no metrics yet"),
     ],
 )
 def test_reserved_paths(last: RunningHop, path: str, status: int, text: str) -> None:

@@ -115,6 +115,8 @@ def test_the_fault_header_is_carried_where_it_is_on() -> None:
         ("port", "9" * 5000, _PORT),
         ("workers", "0", "a number from 1 to 64"),
         ("workers", "65", "a number from 1 to 64"),
+        ("access_log", "yes", "on or off"),
+        ("access_log", "ON", "on or off"),
         ("pod_ip", "mocka", _IP),
         ("pod_ip", "fe80::1%eth0", _IP),
         ("pod_ip", "fe80::1%a\r\nb", _IP),

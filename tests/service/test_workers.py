@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.running import RunningHop, launch, request, running, running_request, wait_until
 
 
-def _workers(hop: RunningHop) -> list[int]:
+def worker_pids(hop: RunningHop) -> list[int]:
     children = Path(f"/proc/{hop.process.pid}/task/{hop.process.pid}/children")
     return [int(pid) for pid in children.read_text().split()]
 
@@ -21,7 +21,7 @@ def _is_gone(pid: int) -> bool:
 
 def test_they_share_the_port_and_answer_as_one_hop() -> None:
     with running(workers="3") as hop:
-        assert len(_workers(hop)) == 3
+        assert len(worker_pids(hop)) == 3
         for _ in range(30):
             assert request(hop.url).text == hop.line
         assert hop.stop() == 0
@@ -44,7 +44,7 @@ def test_a_circle_is_cut_in_whichever_process_it_closes() -> None:
 
 def test_the_end_of_one_ends_all() -> None:
     with running(workers="2") as hop:
-        workers = _workers(hop)
+        workers = worker_pids(hop)
         os.kill(workers[0], signal.SIGKILL)
         assert hop.process.wait(20) == 1
         assert all(map(_is_gone, workers))
@@ -52,7 +52,7 @@ def test_the_end_of_one_ends_all() -> None:
 
 def test_no_worker_outlives_its_parent() -> None:
     with running(workers="2") as hop:
-        workers = _workers(hop)
+        workers = worker_pids(hop)
         hop.process.kill()
         wait_until(lambda: all(map(_is_gone, workers)))
 
