@@ -479,6 +479,8 @@ def test_nothing_that_others_send_becomes_a_label() -> None:
                 assert value in ("active", "idle")
             case "http_response_status_code" | "error_type":
                 assert value in allowed or re.fullmatch(r"[1-5]\d\d", value)
+            case "fault":
+                assert value in FAULT_KINDS
             case _:
                 raise AssertionError(name)
     # All registered statuses, each failure, and one value for all that are not.
