@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mockservice.lanes.mesh import Destination, Match, Mesh, Route
+    from mockservice.lanes.mesh import Destination, Match, Mesh, Pairs, Route
 
 
 def routes_by_path(mesh: Mesh) -> Iterator[tuple[Route, Match, str]]:
@@ -48,6 +48,21 @@ def baseline(mesh: Mesh) -> str | None:
                 if destination.fallback is not None:
                     return next(iter(_versions(mesh, destination, destination.fallback)), None)
     return None
+
+
+def example_headers(mesh: Mesh) -> Pairs:
+    """Headers that enter a lane, where the routes ask for some: of one beside the baseline."""
+    entrances: dict[bool, Pairs] = {}
+    for route, match, _ in routes_by_path(mesh):
+        versions = {
+            version
+            for destination in route.destinations
+            for version in _versions(mesh, destination, destination.subset)
+        }
+        headers = tuple((name, text.value) for name, text in match.headers if text.kind == "exact")
+        if len(headers) == len(match.headers):
+            entrances.setdefault(baseline(mesh) in versions, headers)
+    return entrances.get(False, entrances.get(True, ()))
 
 
 def _versions(mesh: Mesh, destination: Destination, subset: str | None) -> set[str]:

@@ -17,7 +17,12 @@ import mockservice
 from mockservice.lanes.addresses import Network, Place
 from mockservice.lanes.envoy import GATEWAY_IP, configuration, sidecar_name
 from mockservice.lanes.errors import LanesError, RefusedError
-from mockservice.lanes.expected import baseline, expected_weights, routes_by_path
+from mockservice.lanes.expected import (
+    baseline,
+    example_headers,
+    expected_weights,
+    routes_by_path,
+)
 from mockservice.lanes.mesh import Mesh, Pod
 from mockservice.lanes.processes import Processes
 from mockservice.lanes.proxy import Proxy
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mockservice.lanes.envoy import Configuration
+    from mockservice.lanes.mesh import Pairs
     from mockservice.lanes.processes import Child, Log
 
 State = Literal["starting", "ready", "restarting", "draining"]
@@ -160,6 +166,11 @@ class LocalLanes:
     def expected_weights(self) -> dict[str, float] | None:
         """The weights of the versions behind `example_url`, where the routes tell them."""
         return expected_weights(self._mesh)
+
+    @property
+    def example_headers(self) -> Pairs:
+        """Headers for `example_url`, where the routes ask for some to enter a lane."""
+        return example_headers(self._mesh)
 
     @property
     def baseline(self) -> str | None:

@@ -100,4 +100,9 @@ async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: WatchPa
 
 
 def _view(lanes: LocalLanes) -> View:
-    return View(lanes.example_url, baseline=lanes.baseline, weights=lanes.expected_weights)
+    return View(
+        lanes.example_url,
+        headers=lanes.example_headers,
+        baseline=lanes.baseline,
+        weights=lanes.expected_weights,
+    )

@@ -8,7 +8,7 @@ import os
 import secrets
 import ssl
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -77,20 +77,20 @@ async def send(load: Load) -> AsyncGenerator[Result, None]:
 
 
 class Sender:
-    """Sends a load, of which rate and headers may change meanwhile."""
+    """Sends a load, of which URL, rate and headers may change meanwhile."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
         self._due = 0.0
         self._changed = asyncio.Event()
 
-    def change(self, rate: float | None, headers: tuple[tuple[str, str], ...]) -> None:
-        """From the next request on, send so; requests under way end as they are."""
-        self._load = replace(self._load, rate=rate, headers=headers)
-        if rate:
+    def change(self, load: Load) -> None:
+        """Send this load's requests from now on; those under way end as they are."""
+        self._load = load
+        if load.rate:
             # Neither is a slow rate waited for to its end, nor is a pause caught up with.
             now = asyncio.get_running_loop().time()
-            self._due = max(now, min(self._due, now + 1 / rate))
+            self._due = max(now, min(self._due, now + 1 / load.rate))
         self._changed.set()
 
     async def results(self) -> AsyncGenerator[Result, None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from mockservice.probe import arguments
 from mockservice.watch import run
 from mockservice.watch.server import PORT
-from mockservice.watch.view import View, rate, trace_url
+from mockservice.watch.view import View, host, rate, trace_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--host",
         metavar="NAME",
+        type=host,
         default="127.0.0.1",
         help="listen here and answer to this name too (127.0.0.1, and the names of loopback)",
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from itertools import pairwise
-from time import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mockservice.probe.tally import (
     fault_of,
@@ -33,49 +32,63 @@ MAX_HEADERS: Final = 64
 """Of one hop."""
 MAX_TEXT: Final = 1000
 """Characters of any text in it."""
+MAX_SIZE: Final = 256 * 1024
+"""Characters of all of it; a longer one loses the headers."""
 
 
 def to_json(result: Result, view: View) -> str:
     """The message to a page."""
     chain = result.chain
-    hops = chain.hops[:MAX_HOPS]
     fault = fault_of(result)
     lane = lane_of(chain.hops, view.baseline, failed=fault is not None)
-    left = leaving_hop(chain.hops, view.baseline)
-    own = {id(hop): duration for hop, duration in own_durations(chain.hops)}
-    lost = _lost(result.sent, hops)
-    return json.dumps(
+    hops = _hops(result, lane, view.baseline)
+    seen = {
+        "type": "result",
+        "ms": round(result.seconds * 1000, 3),
+        "status": result.status,
+        "lane": lane and _cut(lane),
+        "outline": _cut(outline(result)),
+        "hops": hops,
+        "fault": fault
+        and {
+            "status": fault.status,
+            "hop": _cut(fault.hop),
+            # Whether that is the name of a hop, and not a description.
+            "isNamed": chain.error is not None,
+            "reason": _cut(fault.reason),
+        },
+        "body": chain.upstream_body and _cut(chain.upstream_body),
+        "sent": [[name, value] for name, value in result.sent],
+        "traceId": _trace_id(result.sent),
+        "curl": _curl(view.url, result.sent),
+    }
+    text = json.dumps(seen)
+    if len(text) > MAX_SIZE:
+        for hop in hops:
+            hop |= {"headers": None, "lost": {}}
+        text = json.dumps(seen)
+    return text
+
+
+def _hops(result: Result, lane: str | None, baseline: str | None) -> list[dict[str, Any]]:
+    hops = result.chain.hops[:MAX_HOPS]
+    left = leaving_hop(hops, baseline)
+    own = {id(hop): duration for hop, duration in own_durations(hops)}
+    return [
         {
-            "type": "result",
-            "time": round(time() * 1000),
-            "ms": round(result.seconds * 1000, 3),
-            "status": result.status,
-            "lane": lane and _cut(lane),
-            "outline": _cut(outline(result)),
-            "hops": [
-                {
-                    "app": _cut(hop.app),
-                    "version": _cut(hop.version),
-                    "ip": _cut(hop.ip),
-                    "status": hop.status,
-                    "ms": _duration(hop),
-                    "ownMs": own.get(id(hop)),
-                    "headers": _headers(hop) if tells_headers(hop) else None,
-                    "lost": lost[place],
-                    "fault": hop.fault and _cut(hop.fault),
-                    "isFallback": lane is not None and hop.version == view.baseline != lane,
-                    "isLeak": hop is left,
-                }
-                for place, hop in enumerate(hops)
-            ],
-            "fault": fault
-            and {"status": fault.status, "hop": _cut(fault.hop), "reason": _cut(fault.reason)},
-            "body": chain.upstream_body and _cut(chain.upstream_body),
-            "sent": [[name, value] for name, value in result.sent],
-            "traceId": _trace_id(result.sent),
-            "curl": _curl(view.url, result.sent),
+            "app": _cut(hop.app),
+            "version": _cut(hop.version),
+            "ip": _cut(hop.ip),
+            "ms": _duration(hop),
+            "ownMs": own.get(id(hop)),
+            "headers": _headers(hop) if tells_headers(hop) else None,
+            "lost": lost,
+            "fault": hop.fault and _cut(hop.fault),
+            "isFallback": lane is not None and hop.version == baseline != lane,
+            "isLeak": hop is left,
         }
-    )
+        for hop, lost in zip(hops, _lost(result.sent, hops), strict=True)
+    ]
 
 
 def _cut(text: str) -> str:

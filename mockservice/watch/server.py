@@ -1,14 +1,15 @@
 """The page's server: the files of the page, and a stream of results for each page that is open.
 
 A page asks for a stream with a WebSocket (RFC 6455), on which it says rate, pause and headers, and
-gets the view and the results. A load runs for as long as its stream does: nobody looks, nothing is
-sent.
+gets the view and the results. A load runs for as long as its stream does: without a page that is
+open nothing is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 from contextlib import aclosing, suppress
 from importlib import resources
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import WSMsgType, web
 
-from mockservice.probe.load import MAX_CONCURRENCY, Load, Sender
+from mockservice.probe.load import Sender
 from mockservice.watch.seen import to_json
 from mockservice.watch.view import Controls
 
@@ -56,6 +57,7 @@ _HEADERS: Final = {
 }
 _MAX_MESSAGE: Final = 16 * 1024
 _HEARTBEAT: Final = 15.0
+_CLOSE_TIMEOUT: Final = 1.0
 
 
 class ListenError(Exception):
@@ -86,6 +88,7 @@ class WatchPage:
         self._view = view
         self._host = host
         self._ports = (PORT, 0) if port is None else (port,)
+        self._is_everywhere = False
         self._streams: set[_Stream] = set()
         self._files = {
             f"/{file.name}".removesuffix("index.html"): (
@@ -105,6 +108,8 @@ class WatchPage:
         for port in self._ports:
             try:
                 await web.TCPSite(self._runner, self._host, port).start()
+                bound = ip_address(self._runner.addresses[0][0].partition("%")[0])
+                self._is_everywhere = bound.is_unspecified
                 return self
             except (OSError, UnicodeError) as error:
                 problem = ListenError(self._host, port, error)
@@ -117,8 +122,7 @@ class WatchPage:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for stream in list(self._streams):
-            await stream.close()
+        await asyncio.gather(*(stream.close() for stream in self._streams))
         await self._runner.cleanup()
 
     @property
@@ -129,10 +133,9 @@ class WatchPage:
         return f"http://{host}:{port}/"
 
     async def show(self, view: View) -> None:
-        """Show another view of the same URL from now on, on the pages that are open too."""
+        """Show another view from now on, on the pages that are open too."""
         self._view = view
-        for stream in list(self._streams):
-            await stream.show(view)
+        await asyncio.gather(*(stream.show(view) for stream in self._streams))
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -147,32 +150,37 @@ class WatchPage:
             host = urlsplit(f"//{authority}").hostname or ""
         except ValueError:
             return False
-        if host in ("localhost", self._host.lower()):
+        if host == "localhost" or host == self._host.lower():
             return True
         try:
             address = ip_address(host)
         except ValueError:
             return False
         # At all interfaces any address will do: there is no name to be bound to another.
-        return address.is_loopback or self._host in ("0.0.0.0", "::")  # noqa: S104
+        return address.is_loopback or self._is_everywhere
 
     async def _file(self, request: web.Request) -> web.Response:
         if request.path not in self._files:
             return web.Response(status=404, text="not found\n")
         body, content_type = self._files[request.path]
+        if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+            # Another site's page may lead here (Fetch Metadata); to send is for the user to say.
+            body = body.replace(b"<body>", b"<body data-waits>")
         return web.Response(body=body, content_type=content_type, charset="utf-8")
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         # Browsers say whose script asks, and let any page ask (RFC 6455 section 10.2).
         if request.headers.get("Origin") != f"http://{request.host}":
             return web.Response(status=403, text="Origin: must be that of the page\n")
-        if len(self._streams) >= MAX_STREAMS:
-            return web.Response(status=503, text=f"{MAX_STREAMS} pages are open\n")
         socket = web.WebSocketResponse(heartbeat=_HEARTBEAT, max_msg_size=_MAX_MESSAGE)
-        stream = _Stream(socket, self._view)
+        await socket.prepare(request)
+        stream = _Stream(socket, request.transport, self._view)
+        if len(self._streams) >= MAX_STREAMS:
+            # Browsers keep the status of a handshake to themselves.
+            await stream.refuse(f"{MAX_STREAMS} pages are open already")
+            return socket
         self._streams.add(stream)
         try:
-            await socket.prepare(request)
             await stream.run()
         finally:
             self._streams.discard(stream)
@@ -182,16 +190,18 @@ class WatchPage:
 class _Stream:
     """One open page: its controls come in, results go out."""
 
-    def __init__(self, socket: web.WebSocketResponse, view: View) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, transport: asyncio.Transport | None, view: View
+    ) -> None:
         self._socket = socket
+        self._transport = transport
         self._view = view
-        load = Load(view.url, concurrency=MAX_CONCURRENCY, rate=0.0, timeout=view.timeout)
-        self._sender = Sender(load)
+        self._controls = Controls()
+        self._sender = Sender(view.load(self._controls))
 
     async def run(self) -> None:
         """Until the page closes the stream."""
-        with suppress(ConnectionError):
-            await self._socket.send_str(self._view.to_json())
+        await self._say(self._view.to_json())
         sending = asyncio.create_task(self._send())
         try:
             async for message in self._socket:
@@ -205,21 +215,39 @@ class _Stream:
     async def show(self, view: View) -> None:
         """Show another view from now on."""
         self._view = view
-        with suppress(ConnectionError):
-            await self._socket.send_str(view.to_json())
+        self._sender.change(view.load(self._controls))
+        await self._say(view.to_json())
+
+    async def refuse(self, problem: str) -> None:
+        """Say why there is no stream, and close it."""
+        await self._say(json.dumps({"type": "refused", "problem": problem}))
+        await self.close()
 
     async def close(self) -> None:
-        """Close the stream; the page will try again for a while."""
-        await self._socket.close()
+        """Close the stream, within a second; the page will try again for a while."""
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await self._socket.close()
+        except TimeoutError:
+            # The page does not read what it is sent.
+            if self._transport is not None:
+                self._transport.abort()
+
+    async def _say(self, text: str) -> None:
+        # A page that has gone is about to end `run`.
+        with suppress(ConnectionError):
+            await self._socket.send_str(text)
 
     async def _control(self, text: str) -> None:
+        said = {"type": "accepted"}
         try:
-            controls = Controls.from_json(text)
+            self._controls = Controls.from_json(text)
         except ValueError as error:
-            with suppress(ConnectionError):
-                await self._socket.send_json({"type": "refused", "problem": str(error)})
-        else:
-            self._sender.change(controls.rate, controls.over(self._view.headers))
+            # Until they are right nothing is sent, so that nobody is surprised by what is.
+            self._controls = Controls()
+            said = {"type": "refused", "problem": str(error)}
+        self._sender.change(self._view.load(self._controls))
+        await self._say(json.dumps(said))
 
     async def _send(self) -> None:
         try:
@@ -230,7 +258,7 @@ class _Stream:
             # The page has gone, which `run` is about to see.
             pass
         finally:
-            await self._socket.close()
+            await self.close()
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

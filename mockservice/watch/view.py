@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mockservice.probe import arguments
+from mockservice.probe.load import MAX_CONCURRENCY, Load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +32,8 @@ class View:
     rate: float = 5.0
     """Requests per second, until a page asks for another."""
     headers: HeaderFields = ()
-    """Header fields to send, by lower-case name; those of a page come instead of the same ones."""
+    """Header fields to send, by lower-case name, until a page asks for others; but for `host`,
+    which belongs to the URL."""
     timeout: float = 10.0
     """Seconds for one answer."""
     baseline: str | None = None
@@ -39,6 +42,17 @@ class View:
     """How often lanes are expected, relative to each other."""
     trace_url: str | None = None
     """Where a trace is shown, with `{id}` for its id."""
+
+    def load(self, controls: Controls) -> Load:
+        """What a page has asked for."""
+        host = tuple(field for field in self.headers if field[0] == "host")
+        return Load(
+            self.url,
+            concurrency=MAX_CONCURRENCY,
+            rate=controls.rate,
+            headers=(*host, *controls.headers),
+            timeout=self.timeout,
+        )
 
     def to_json(self) -> str:
         """What a page needs to know of it."""
@@ -49,7 +63,7 @@ class View:
                 "rate": self.rate,
                 "minRate": MIN_RATE,
                 "maxRate": MAX_RATE,
-                "headers": [f"{name}: {value}" for name, value in self.headers],
+                "headers": [f"{name}: {value}" for name, value in self.headers if name != "host"],
                 "baseline": self.baseline,
                 "weights": self.weights,
                 "traceUrl": self.trace_url,
@@ -61,9 +75,9 @@ class View:
 class Controls:
     """What a page asks for."""
 
-    rate: float
+    rate: float = 0.0
     """Requests per second; 0 while paused."""
-    headers: HeaderFields
+    headers: HeaderFields = ()
 
     @classmethod
     def from_json(cls, text: str) -> Controls:
@@ -84,11 +98,6 @@ class Controls:
             raise ValueError(f"headers: must be a list of at most {MAX_HEADERS}")
         return cls(0.0 if paused else float(rate), tuple(map(_header, lines)))
 
-    def over(self, headers: HeaderFields) -> HeaderFields:
-        """`headers`, but for those of which these have the names, and these."""
-        names = {name for name, _ in self.headers}
-        return (*(field for field in headers if field[0] not in names), *self.headers)
-
 
 def rate(text: str) -> float:
     """The argument `--rate`."""
@@ -99,6 +108,13 @@ def rate(text: str) -> float:
     if not MIN_RATE <= asked <= MAX_RATE:
         raise arguments.refused(text, f"requests per second, from {MIN_RATE:g} to {MAX_RATE:g}")
     return asked
+
+
+def host(text: str) -> str:
+    """The argument `--host`; whether it can be listened at is seen then."""
+    if re.fullmatch(r"[0-9A-Za-z._:-]*[A-Za-z:.][0-9A-Za-z._:-]*", text) is None:
+        raise arguments.refused(text, "an address or a name of this machine")
+    return text
 
 
 def trace_url(text: str) -> str:

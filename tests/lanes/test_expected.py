@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mockservice.lanes.expected import baseline, expected_weights
+from mockservice.lanes.expected import baseline, example_headers, expected_weights
 from mockservice.lanes.local import load
 from tests.lanes.building import MOCKA, at_gateway, chain, gateway, subsets, to, write
 from tests.lanes.running import K8S
@@ -26,27 +26,32 @@ WITH_HEADER = PATH | {"headers": {"x-lane": {"exact": "v2"}}}
 
 
 @pytest.mark.parametrize(
-    ("folders", "weights", "stand_in"),
+    ("folders", "weights", "stand_in", "headers"),
     [
-        ("workloads asm/strict", {"v1": 50, "v2": 50}, None),
-        ("workloads istio/strict", {"v1": 50, "v2": 50}, None),
-        ("workloads gateway-api", {"v1": 50, "v2": 50}, None),
+        ("workloads asm/strict", {"v1": 50, "v2": 50}, None, {}),
+        ("workloads istio/strict", {"v1": 50, "v2": 50}, None, {}),
+        ("workloads gateway-api", {"v1": 50, "v2": 50}, None, {}),
         (
             "workloads release-v3/workloads release-v3/asm",
             {"v1": 60, "v2": 30, "v3": 10},
             None,
+            {},
         ),
-        ("workloads asm/permissive-trace-id", None, "v1"),
-        ("workloads asm/permissive-header", None, "v1"),
-        ("workloads asm/permissive-baggage", None, "v1"),
+        ("workloads asm/permissive-trace-id", None, "v1", {"x-asm-prefer-tag": "s2"}),
+        ("workloads asm/permissive-header", None, "v1", {"my-trace-id": "s2"}),
+        ("workloads asm/permissive-baggage", None, "v1", {"version": "s2"}),
     ],
 )
 def test_of_the_walkthrough(
-    folders: str, weights: dict[str, float] | None, stand_in: str | None
+    folders: str,
+    weights: dict[str, float] | None,
+    stand_in: str | None,
+    headers: dict[str, str],
 ) -> None:
     mesh = load(K8S / folder for folder in folders.split())
     assert expected_weights(mesh) == weights
     assert baseline(mesh) == stand_in
+    assert dict(example_headers(mesh)) == headers
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ class Gateway:
 
 
 @contextmanager
-def gateway(answer: Callable[[int, Message], Answer]) -> Iterator[Gateway]:
+def gateway(
+    answer: Callable[[int, Message], Answer], address: str | None = None
+) -> Iterator[Gateway]:
     """Answer the requests, numbered from 0, with what `answer` makes of number and headers."""
     lock = threading.Lock()
 
@@ -60,7 +62,7 @@ def gateway(answer: Callable[[int, Message], Answer]) -> Iterator[Gateway]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Keep quiet."""
 
-    server = ThreadingHTTPServer((new_address(), 8000), Handler)
+    server = ThreadingHTTPServer((address or new_address(), 8000), Handler)
     server.daemon_threads = True
     server.block_on_close = False
     asked = Gateway(f"http://{server.server_address[0]!s}:8000/mock")

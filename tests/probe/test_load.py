@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -69,21 +70,22 @@ async def test_a_load_without_an_end_goes_on_until_it_is_closed() -> None:
 
 async def test_a_load_changes_its_rate_and_its_headers_while_it_is_sent() -> None:
     with gateway(lambda *_: chain("v1")) as asked:
-        sender = Sender(Load(asked.url, rate=0, concurrency=8))
+        load = Load(asked.url, rate=0, concurrency=8)
+        sender = Sender(load)
         async with aclosing(sender.results()) as results:
             first = asyncio.ensure_future(anext(results))
             await asyncio.sleep(0.2)
             assert asked.requests == []
-            sender.change(0.001, (("x-lane", "a"),))
+            sender.change(replace(load, rate=0.001, headers=(("x-lane", "a"),)))
             assert (await first).sent[-1] == ("x-lane", "a")
             # A slow rate is not waited for once there is a faster one.
-            sender.change(50, (("x-lane", "b"),))
+            sender.change(replace(load, rate=50, headers=(("x-lane", "b"),)))
             assert (await anext(results)).sent[-1] == ("x-lane", "b")
-            sender.change(0, ())
+            sender.change(load)
             await asyncio.sleep(0.2)
             # What was paused is not caught up with.
             start, before = time.monotonic(), len(asked.requests)
-            sender.change(50, ())
+            sender.change(replace(load, rate=50))
             while len(asked.requests) < before + 4:
                 await anext(results)
             assert time.monotonic() - start >= 3 / 50 - 0.02
@@ -105,7 +107,7 @@ async def test_a_change_gives_up_no_request_under_way() -> None:
             first = asyncio.ensure_future(anext(results))
             while not asked.requests:
                 await asyncio.sleep(0.01)
-            sender.change(0, (("x-lane", "b"),))
+            sender.change(Load(asked.url, rate=0))
             release.set()
             assert (await first).status == 200
 

@@ -85,8 +85,9 @@ class Browsing:
         width: int = 1280,
         height: int = 800,
         scheme: Literal["light", "dark"] = "light",
+        via: str | None = None,
     ) -> Iterator[Page]:
-        """A page in a window of this size, closed with the block."""
+        """A page in a window of this size, closed with the block; reached from the page `via`."""
         context = self.browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
@@ -94,6 +95,8 @@ class Browsing:
         )
         origin = urlsplit(url).netloc
         page = context.new_page()
+        if via is not None:
+            page.goto(via)
 
         def check(request: Request) -> None:
             if urlsplit(request.url).netloc != origin:
@@ -113,7 +116,11 @@ class Browsing:
                 self.problems.append(f"a WebSocket to {url}")
 
         try:
-            page.goto(url)
+            if via is None:
+                page.goto(url)
+            else:
+                page.evaluate("url => { location.href = url; }", url)
+                page.wait_for_url(url)
             yield page
         finally:
             context.close()

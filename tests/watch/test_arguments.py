@@ -23,6 +23,9 @@ from mockservice.cli import main
         (["http://gateway/", "--port", "0"], "--port: '0': must be a number from 1 to 65535"),
         (["http://gateway/", "--port", "65536"], "'65536': must be a number from 1 to 65535"),
         (["http://gateway/", "--host", "no.such.host.invalid"], "--host: 'no.such.host.invalid'"),
+        (["http://gateway/", "--host", ""], "--host: '': must be an address or a name"),
+        (["http://gateway/", "--host", "0"], "--host: '0': must be an address or a name"),
+        (["http://gateway/", "--host", "me@here"], "--host: 'me@here': must be an address"),
     ],
 )
 def test_bad_arguments(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,13 +9,13 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
 from mockservice.chain import Chain, Failure, Hop
 from tests.probe.gateway import Answer, chain, gateway, hops, text
-from tests.running import new_address
 from tests.watch import axe
 from tests.watch.browsing import (
     Browsing,
@@ -116,56 +116,118 @@ FAILURES = {
     "mockb is gone": (
         chain("v1", Failure("mockb", "unreachable", "connection refused")),
         ("v1", "mockb"),
-        "502 connection",
-        "502 at mockb: unreachable: connection refused",
+        "502 mockb: unreachable: connection refused",
     ),
     "mockb hangs": (
         chain("v1", Failure("mockb", "timeout", "no answer within 5 s")),
         ("v1", "mockb"),
-        "504",
-        "504 at mockb: timeout: no answer within 5 s",
+        "504 mockb: timeout: no answer within 5 s",
     ),
     "a sidecar has no mockc": (
         Answer(Chain(hops("v1 v1"), upstream_body="no healthy upstream").to_json(), 503),
         ("v1", "mockc"),
-        "503",
-        "503 at mockb's upstream: no healthy upstream",
+        "503 mockb's upstream: no healthy upstream",
     ),
-    "the gateway has no mocka": (text("no healthy upstream", 503), None, "503", "503 at gateway"),
-    "the answer is no chain": (text("<h1>hello</h1>"), None, "200", "no chain in the answer"),
+    "mockb fails on demand": (
+        chain("v1 v1", Failure("mockb", "injected", "abort 503")),
+        ("v1", "mockb"),
+        "502 mockb: injected: abort 503",
+    ),
+    "the gateway has no mocka": (
+        text("no healthy upstream", 503),
+        None,
+        "503 gateway: no chain in the answer: no healthy upstream",
+    ),
+    "the answer is no chain": (
+        text("<h1>hello</h1>"),
+        None,
+        "200 gateway: no chain in the answer: <h1>hello</h1>",
+    ),
 }
 
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failure_is_red_where_it_happened(browsing: Browsing, failure: str) -> None:
-    failed, place, _, listed = FAILURES[failure]
+    failed, place, said = FAILURES[failure]
 
     def answer(number: int, _: Message) -> Answer:
-        return chain("v1 v1 v1") if number < 10 or (place is None and number % 2) else failed
+        return failed if number >= 10 and number % 2 else chain("v1 v1 v1")
 
     with page_of(browsing, answer) as page:
         expect(page.locator("#failure-list button")).to_have_count(1)
         expect(page.locator("#pods .failed")).to_have_count(1)
-        if place is None:
-            expect(page.locator("#pods .gateway .failed")).to_have_count(1)
-        else:
-            expect(nodes(page, *place).and_(page.locator(".failed"))).to_have_count(1)
+        where = page.locator("#pods .gateway .node") if place is None else nodes(page, *place)
+        expect(where).to_have_class("node failed")
+        expect(where.locator("strong")).to_have_text("gateway" if place is None else place[0])
         page.locator("#failure-list button").click()
-        assert listed.partition(" at ")[2] in " at " + (
-            page.locator("dialog .chain").text_content() or ""
-        )
+        expect(page.locator("dialog .chain .leak")).to_have_text(said)
+
+
+def test_a_failure_stands_behind_the_last_hop_until_the_next_one_is_known(
+    browsing: Browsing,
+) -> None:
+    failed = Answer(Chain(hops("v1"), upstream_body="no healthy upstream").to_json(), 503)
+    known = threading.Event()
+
+    def answer(*_: object) -> Answer:
+        return chain("v1 v1") if known.is_set() else failed
+
+    with page_of(browsing, answer) as page:
+        expect(page.locator("#pods thead th")).to_have_text(["lane", "", "mocka", "next hop"])
+        expect(nodes(page, "v1", "next hop")).to_have_class("node only-fault failed")
+        known.set()
+        expect(page.locator("#pods thead th")).to_have_text(["lane", "", "mocka", "mockb"])
+        expect(nodes(page, "v1", "mockb")).to_have_class("node failed")
+        expect(page.locator("#pods .failed")).to_have_count(0)
+
+
+def test_a_failure_moves_nothing(browsing: Browsing) -> None:
+    fails = threading.Event()
+    failed = chain("v1", Failure("mockb", "unreachable", "connection refused, and much more"))
+
+    def answer(number: int, _: Message) -> Answer:
+        return failed if fails.is_set() and number % 2 else chain("v1 v1")
+
+    with page_of(browsing, answer) as page:
+        wait_for_requests(page, 120)
+        box = page.locator("#pods").bounding_box()
+        places = [node.bounding_box() for node in page.locator("#pods .node").all()]
+        fails.set()
+        expect(page.locator("#pods .failed")).to_have_count(1)
+        assert page.locator("#pods").bounding_box() == box
+        assert [node.bounding_box() for node in page.locator("#pods .node").all()] == places
+
+
+def test_edges_keep_apart_what_leaks_falls_back_and_does_neither(browsing: Browsing) -> None:
+    answers = [chain("v1 v1 v1")] * 6 + [chain("v1 v2 v1")] + [chain("v2 v1 v3")] * 3
+
+    with page_of(browsing, lambda number, _: answers[number % 10], "--baseline", "v1") as page:
+        wait_for_requests(page, 120)
+        page.get_by_role("button", name="Pause").click()
+        widths = {
+            kind: page.locator(f"#edges .edge{kind}").evaluate_all(
+                "paths => paths.map(path => parseFloat(path.style.strokeWidth)).sort()"
+            )
+            for kind in (".leak", ".fallback")
+        }
+    # 0.1 rem of none of the requests, 0.9 rem of all.
+    assert widths[".leak"] == [pytest.approx(0.1 + 0.8 * 0.3, abs=0.04)]
+    falls = [0.1 + 0.8 * share for share in (0.1, 0.1)]
+    assert widths[".fallback"] == pytest.approx(falls, abs=0.04)
 
 
 def test_a_gateway_that_is_gone_is_said_and_its_return_is_seen(browsing: Browsing) -> None:
-    address = new_address()
-    with (
-        watching(f"http://{address}:8000/mock", "--rate", "20") as url,
-        browsing.open(url) as page,
-    ):
+    with gateway(lambda *_: chain("v1")) as asked:
+        url = asked.url
+    with watching(url, "--rate", "50") as page_url, browsing.open(f"{page_url}?last=50") as page:
         expect(page.locator("#failure-list .chain")).to_have_text("gateway: connection refused")
         expect(page.locator("#pods .gateway .failed")).to_have_count(1)
         expect(page.locator("#status")).to_contain_text("failed")
         expect(page.locator("#status")).to_have_class("bad")
+        with gateway(lambda *_: chain("v1"), urlsplit(url).hostname):
+            expect(page.locator("#status")).to_have_text("requests are answered")
+            expect(page.locator("#pods .gateway .failed")).to_have_count(0)
+            expect(page.locator("#failure-list button")).to_have_count(1)
 
 
 def test_what_upstreams_say_stays_text(browsing: Browsing, axe_source: str) -> None:
@@ -287,10 +349,12 @@ def test_controls_that_are_not_allowed_are_refused_by_name(
 ) -> None:
     with page_of(browsing, lambda *_: chain("v1"), query=query) as page:
         expect(page.get_by_role("alert")).to_contain_text(problem)
+        expect(page.locator("#status")).to_have_text("nothing is sent")
         page.get_by_label("Requests per second").fill("50")
         page.get_by_label("Headers to send").fill("")
         page.get_by_label("Headers to send").press("Tab")
         expect(page.get_by_role("alert")).to_be_hidden()
+        expect(page.locator("#status")).to_have_text("requests are answered")
         wait_for_requests(page, 3)
 
 
@@ -311,6 +375,8 @@ def test_everything_is_reached_by_keyboard(browsing: Browsing) -> None:
         page.locator("#request-list button").first.focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog")).to_be_visible()
+        # Meanwhile other requests come.
+        wait_for_requests(page, requests_seen(page) + 60)
         page.keyboard.press("Escape")
         expect(page.locator("#request-list button").first).to_be_focused()
 
@@ -379,6 +445,47 @@ def test_who_asks_for_less_motion_sees_no_dots(browsing: Browsing) -> None:
         assert page.locator("#moving .dot").count() == 0
 
 
+def test_a_leak_far_down_a_long_chain_is_seen_there(browsing: Browsing) -> None:
+    long = [Hop(f"app{place}", "v1", f"10.0.0.{place}") for place in range(30)]
+    long.append(Hop("app30", "v2", "10.0.0.30"))
+    with page_of(browsing, lambda *_: Answer(Chain(tuple(long)).to_json())) as page:
+        wait_for_requests(page, 5)
+        expect(page.locator("#pods thead th")).to_have_count(33)
+        expect(page.locator("#edges .leak")).to_have_count(1)
+        expect(page.locator("#moving .dot").first).to_be_attached()
+
+
+def test_names_that_objects_have_are_names_like_others(browsing: Browsing) -> None:
+    names = {"constructor": "a", "__proto__": "b"}
+    first = Hop("constructor", "__proto__", "10.0.0.1", 200, 2.0, names)
+    second = Hop("b", "constructor", "10.0.0.2", 200, 1.0, {"traceparent": "c"})
+    answer = Answer(Chain((first, second)).to_json())
+    with page_of(browsing, lambda *_: answer, "--expect", "constructor=1,toString=1") as page:
+        wait_for_requests(page, 5)
+        expect(page.locator(".share .expected")).to_have_text(
+            ["expected 0.0 %", "expected 50.0 %", "expected 50.0 %"]
+        )
+        page.locator("#leak-list button").click()
+        cells = page.locator("dialog .headers tbody tr").filter(has_text="constructor")
+        expect(cells.locator("td")).to_have_text(["\N{EN DASH}", "a", "missing"])
+
+
+def test_what_another_site_leads_to_waits_for_its_user(browsing: Browsing) -> None:
+    other = Answer(b"<h1>another site</h1>", content_type="text/html")
+    with (
+        gateway(lambda *_: other) as site,
+        gateway(lambda *_: chain("v1")) as asked,
+        watching(asked.url) as url,
+        browsing.open(f"{url}?rate=50&header=x-lane:%20a", via=site.url) as page,
+    ):
+        expect(page.locator("#status")).to_have_text("paused")
+        time.sleep(0.3)
+        assert asked.requests == []
+        page.get_by_role("button", name="Pause").click()
+        wait_for_requests(page, 3)
+        assert asked.requests[0]["x-lane"] == "a"
+
+
 def test_the_page_stays_small_whatever_upstreams_make_up(browsing: Browsing) -> None:
     lock, made = threading.Lock(), 0
 
@@ -392,8 +499,9 @@ def test_the_page_stays_small_whatever_upstreams_make_up(browsing: Browsing) -> 
 
     with page_of(browsing, answer) as page:
         wait_for_requests(page, 150)
-        assert page.locator("#pods thead th").count() <= 14
+        assert page.locator("#pods thead th").count() <= 34
         assert page.locator("#pods tbody tr").count() <= 12
+        expect(page.locator("#left")).to_contain_text(re.compile(r"and \d+ more lanes"))
         assert page.locator("#failure-list li").count() == 100
         assert page.locator("#request-list li").count() == 50
         said = json.dumps(page.locator("#failure-list li").all_text_contents())
@@ -407,4 +515,4 @@ def test_shares_are_held_against_what_is_expected(browsing: Browsing) -> None:
         assert share(page, "v2") == 0
         for lane in ("v1", "v2"):
             expected = page.locator(f".share[data-lane={lane}] .expected")
-            expect(expected).to_have_text("expected 50.0 %: off")
+            expect(expected).to_have_text("expected 50.0 %")

@@ -8,7 +8,7 @@ import pytest
 
 from mockservice.chain import Chain, Failure, Hop
 from mockservice.probe.load import Result
-from mockservice.watch.seen import MAX_HEADERS, MAX_HOPS, MAX_TEXT, to_json
+from mockservice.watch.seen import MAX_HEADERS, MAX_HOPS, MAX_SIZE, MAX_TEXT, to_json
 from mockservice.watch.view import View
 from tests.probe.gateway import hops
 
@@ -46,7 +46,8 @@ def test_leaks_and_fallbacks_are_those_of_the_probe(
 
 def test_a_result_without_an_answer_says_why() -> None:
     said = seen(Chain(), status=None, error="connection refused")
-    assert said["fault"] == {"status": None, "hop": "gateway", "reason": "connection refused"}
+    reason = {"hop": "gateway", "isNamed": False, "reason": "connection refused"}
+    assert said["fault"] == {"status": None, **reason}
     assert said["hops"] == []
     assert said["ms"] == 12.5
 
@@ -54,7 +55,8 @@ def test_a_result_without_an_answer_says_why() -> None:
 def test_a_failure_names_the_hop() -> None:
     chain = Chain(hops("v1"), Failure("mockb", "timeout", "no answer within 5 s"))
     fault = seen(chain, status=504)["fault"]
-    assert fault == {"status": 504, "hop": "mockb", "reason": "timeout: no answer within 5 s"}
+    reason = {"hop": "mockb", "isNamed": True, "reason": "timeout: no answer within 5 s"}
+    assert fault == {"status": 504, **reason}
 
 
 def test_headers_are_lost_where_the_hop_before_had_them() -> None:
@@ -90,12 +92,13 @@ def test_durations_that_are_none_are_left_out(duration: float) -> None:
 
 def test_its_size_is_bounded() -> None:
     long = "x" * 1_000_000
-    headers = {f"{long}{number}": long for number in range(100)}
+    headers = {f"{number}{long}": long for number in range(100)}
     hop = Hop(long, long, long, 200, 1.0, headers, long)
-    said = seen(Chain((hop,) * 3 + (Hop("a", "v1", "ip"),) * 1000, upstream_body=long))
+    said = seen(Chain((hop,) + (Hop("a", "v1", "ip"),) * 1000, upstream_body=long))
     assert len(said["hops"]) == MAX_HOPS
-    assert len(said["hops"][0]["headers"]) <= MAX_HEADERS
+    assert len(said["hops"][0]["headers"]) == MAX_HEADERS
     for text in (said["body"], said["lane"], said["outline"], said["hops"][0]["app"]):
         assert len(text) == MAX_TEXT
-    failed = seen(Chain((hop,), Failure(long, long, long)), status=502)
-    assert len(json.dumps(failed)) < 10 * MAX_TEXT
+    many = seen(Chain((hop,) * 1000, Failure(long, long, long)), status=502)
+    assert many["hops"][0]["headers"] is None
+    assert len(json.dumps(many)) < MAX_SIZE + MAX_HOPS * 4 * MAX_TEXT

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from mockservice.chain import Chain
 from mockservice.watch.server import MAX_STREAMS, WatchPage
 from mockservice.watch.view import View
-from tests.probe.gateway import chain, gateway
+from tests.probe.gateway import Answer, chain, gateway
 from tests.running import Response, request
 
 if TYPE_CHECKING:
@@ -150,22 +151,23 @@ async def test_a_stream_carries_the_view_and_the_results(session: aiohttp.Client
             [said] = await messages(socket, "view", 1)
             assert said["weights"] == {"v1": 1}
             assert said["headers"] == ["x-lane: a"]
-            await socket.send_json(CONTROLS)
+            await socket.send_json(CONTROLS | {"headers": ["x-lane: a"]})
             results = await messages(socket, "result", 3)
             assert {result["lane"] for result in results} == {"v1"}
             assert all(["x-lane", "a"] in result["sent"] for result in results)
 
 
-async def test_headers_of_a_page_come_instead_of_the_same_ones(
+async def test_headers_are_those_of_the_page_and_the_host_that_of_the_command_line(
     session: aiohttp.ClientSession,
 ) -> None:
     with gateway(lambda *_: chain("v1")) as asked:
-        view = View(asked.url, headers=(("x-lane", "a"), ("x-env", "b")))
+        view = View(asked.url, headers=(("x-lane", "a"), ("host", "mock.example")))
         async with WatchPage(view, port=0) as page, stream(session, page) as socket:
+            assert (await messages(socket, "view", 1))[0]["headers"] == ["x-lane: a"]
             await socket.send_json(CONTROLS | {"headers": ["X-Lane: c", "x-lane: d"]})
             await messages(socket, "result", 3)
         assert {tuple(sent.get_all("x-lane", [])) for sent in asked.requests} == {("c", "d")}
-        assert {sent["x-env"] for sent in asked.requests} == {"b"}
+        assert {sent["host"] for sent in asked.requests} == {"mock.example"}
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,19 @@ async def test_controls_that_are_not_allowed_are_refused(
         assert problem in refused["problem"]
 
 
+async def test_nothing_is_sent_until_controls_are_right(session: aiohttp.ClientSession) -> None:
+    with gateway(lambda *_: chain("v1")) as asked:
+        async with WatchPage(View(asked.url), port=0) as page, stream(session, page) as socket:
+            await socket.send_json(CONTROLS)
+            await messages(socket, "result", 1)
+            await socket.send_json(CONTROLS | {"headers": ["nonsense"]})
+            await messages(socket, "refused", 1)
+            await asyncio.sleep(0.2)
+            sent = len(asked.requests)
+            await asyncio.sleep(0.3)
+            assert len(asked.requests) == sent
+
+
 async def test_a_page_may_ask_for_no_url(session: aiohttp.ClientSession) -> None:
     with (
         gateway(lambda *_: chain("v1")) as asked,
@@ -209,17 +224,56 @@ async def test_a_page_may_ask_for_no_url(session: aiohttp.ClientSession) -> None
 async def test_no_more_pages_are_open_than_allowed(session: aiohttp.ClientSession) -> None:
     async with WatchPage(NOWHERE, port=0) as page:
         sockets = [await stream(session, page) for _ in range(MAX_STREAMS)]
-        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            await stream(session, page)
-        assert refused.value.status == 503
+        one_more = await stream(session, page)
+        [refused] = await messages(one_more, "refused", 1)
+        assert refused["problem"] == f"{MAX_STREAMS} pages are open already"
+        assert (await one_more.receive()).type is aiohttp.WSMsgType.CLOSE
         await sockets[0].close()
         async with asyncio.timeout(10):
-            while True:
-                try:
-                    await stream(session, page)
-                    break
-                except aiohttp.WSServerHandshakeError:
-                    await asyncio.sleep(0.05)
+            while json.loads(await (await stream(session, page)).receive_str())["type"] != "view":
+                await asyncio.sleep(0.05)
+
+
+async def test_a_page_that_does_not_read_holds_nothing_up() -> None:
+    body = Answer(Chain(upstream_body="x" * 5000).to_json())
+    with gateway(lambda *_: body) as asked:
+        async with WatchPage(View(asked.url), port=0) as page:
+            url = urlsplit(page.url)
+            reader, writer = await asyncio.open_connection(url.hostname, url.port, limit=1024)
+            head = (
+                f"GET /stream HTTP/1.1\r\nHost: {url.netloc}\r\nOrigin: http://{url.netloc}\r\n"
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                f"Sec-WebSocket-Key: {'a' * 22}==\r\n\r\n"
+            )
+            controls = json.dumps(CONTROLS | {"rate": 100}).encode()
+            # A text frame (RFC 6455 section 5.2), masked with zeros.
+            frame = bytes([0x81, 0x80 | len(controls), 0, 0, 0, 0]) + controls
+            writer.write(head.encode() + frame)
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(3)
+            assert asked.requests
+            end = asyncio.get_running_loop().time() + 10
+        assert asyncio.get_running_loop().time() < end
+        writer.transport.abort()
+
+
+async def test_another_url_is_called_from_then_on(session: aiohttp.ClientSession) -> None:
+    with gateway(lambda *_: chain("v1")) as asked, gateway(lambda *_: chain("v2")) as other:
+        async with WatchPage(View(asked.url), port=0) as page, stream(session, page) as socket:
+            await socket.send_json(CONTROLS)
+            await messages(socket, "result", 2)
+            await page.show(View(other.url))
+            async with asyncio.timeout(10):
+                while (await messages(socket, "result", 1))[0]["lane"] != "v2":
+                    pass
+
+
+async def test_who_comes_from_another_site_waits() -> None:
+    async with WatchPage(NOWHERE, port=0) as page:
+        for site, waits in (("cross-site", True), ("same-site", True), ("none", False)):
+            answer = await get(page, "", **{"Sec-Fetch-Site": site})
+            assert ("<body data-waits>" in answer.text) == waits
+        assert "<body>" in (await get(page)).text
 
 
 async def test_another_view_is_seen_by_pages_that_are_open(session: aiohttp.ClientSession) -> None:

@@ -39,8 +39,7 @@ export const milliseconds = (number) => `${number.toFixed(number < 100 ? 1 : 0)}
 /** 15:04:05 */
 export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
 
-function assign(made, { data = {}, aria = {}, ...properties }) {
-  for (const [key, value] of Object.entries(aria)) made.setAttribute(`aria-${key}`, value);
+function assign(made, { data = {}, ...properties }) {
   Object.assign(made.dataset, data);
   Object.assign(made, properties);
 }

@@ -60,7 +60,7 @@ export function latestIn(list, open) {
   let shown = null;
   return (recent) => {
     const isChosenFrom = list.matches(":hover, :focus-within") || byId("request").open;
-    if (recent[0] === shown || isChosenFrom) return;
+    if (recent[0] === shown || (isChosenFrom && recent.length > 0)) return;
     shown = recent[0];
     list.replaceChildren(...recent.map(entryOf));
   };

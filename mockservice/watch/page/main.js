@@ -1,6 +1,6 @@
 // The page: results come in by the stream, are counted, and are shown a few times a second.
 
-import { readControls, showProblem } from "./controls.js";
+import { readControls } from "./controls.js";
 import { byId, setText, whole } from "./dom.js";
 import { kindsIn, latestIn } from "./lists.js";
 import { openRequest } from "./request.js";
@@ -20,6 +20,7 @@ let view = null;
 let expected = null;
 let isConnected = false;
 let isPaused = false;
+let problem = "";
 
 const send = connect({
   open() {
@@ -31,17 +32,22 @@ const send = connect({
   view(message) {
     const isFirst = view === null;
     view = message;
+    showProblem("");
     expected = sharesOf(view.weights);
-    setText(byId("url"), [`GET ${view.url}`, ...view.headers].join("   "));
-    for (const lane of Object.keys(expected ?? {}).sort()) colour(lane);
+    setText(byId("url"), `GET ${view.url}`);
+    for (const lane of [...(expected?.keys() ?? [])].sort()) colour(lane);
     if (isFirst) readControls(view, control);
   },
   result(message) {
+    message.time = Date.now();
     times.push(message.time);
     move(tally.add(message), colour);
   },
-  refused({ problem }) {
-    showProblem(problem);
+  accepted() {
+    showProblem("");
+  },
+  refused(message) {
+    showProblem(message.problem);
   },
 });
 
@@ -60,6 +66,11 @@ setInterval(() => {
   if (!isPaused && isConnected) tally.forget(Date.now());
 }, SAMPLE_EVERY);
 
+function showProblem(text) {
+  problem = text;
+  setText(byId("problem"), text);
+}
+
 function control(controls) {
   isPaused = controls.paused;
   tally.lookAt(controls.last);
@@ -67,11 +78,12 @@ function control(controls) {
 }
 
 function show() {
-  const lanes = tally.lanes(expected);
+  const { lanes, left } = tally.lanes(expected);
   showSwimlanes(tally, lanes, colour, isPaused);
-  const split = lanes.filter((lane) => tally.byLane.has(lane) || (expected && lane in expected));
+  const split = lanes.filter((lane) => tally.byLane.has(lane) || expected?.has(lane));
   showSplit(tally, split, expected, colour);
   showHistory(tally, split, colour);
+  setText(byId("left"), left === 0 ? "" : `and ${left} more lanes`);
   showLeaks(tally.leaks);
   showFailures(tally.failures);
   showLatest(tally.recent);
@@ -88,20 +100,28 @@ function showCount(kind, count) {
 }
 
 function showStatus() {
-  const status = byId("status");
   const now = Date.now();
   while (times.length > 0 && now - times[0] > 5000) times.shift();
   const { length } = tally.window;
   const failed = tally.window.filter(({ route }) => route.fault !== null).length;
   const leaked = tally.window.filter(({ route }) => route.leak !== null).length;
-  status.classList.toggle("bad", !isConnected || (!isPaused && failed + leaked > 0));
-  if (!isConnected) setText(status, "no connection to mockservice watch: trying again");
-  else if (isPaused) setText(status, "paused");
-  else if (failed + leaked > 0) {
-    const parts = [failed > 0 && `${failed} failed`, leaked > 0 && `${leaked} leaked`];
-    setText(status, `of the last ${length} ${parts.filter(Boolean).join(", ")}`);
-  } else setText(status, length === 0 ? "waiting for the first answer" : "requests are answered");
+  const parts = [failed > 0 && "failed", leaked > 0 && "leaked"].filter(Boolean);
+  const [isBad, state] = stateOf(length, parts.join(" and "));
+  byId("status").classList.toggle("bad", isBad);
+  const counts = [failed > 0 && `${failed} failed`, leaked > 0 && `${leaked} leaked`];
+  const details = `of the last ${length} ${counts.filter(Boolean).join(", ")}`;
+  setText(byId("status"), state.startsWith("requests ") && parts.length > 0 ? details : state);
+  // Spoken: not each count, but what has changed.
+  setText(byId("spoken"), state);
   setText(byId("pace"), `${(times.length / 5).toFixed(1)}/s`);
+}
+
+function stateOf(length, badly) {
+  if (problem !== "") return [true, "nothing is sent"];
+  if (!isConnected) return [true, "no connection to mockservice watch: trying again"];
+  if (isPaused) return [false, "paused"];
+  if (badly !== "") return [true, `requests have ${badly}`];
+  return [false, length === 0 ? "waiting for the first answer" : "requests are answered"];
 }
 
 // A lane keeps the colour that it had first.

@@ -44,14 +44,15 @@ function waterfall({ hops, ms }) {
   return [element("h3", {}, "Time per hop"), element("div", { className: "waterfall" }, ...rows)];
 }
 
-function bar(name, start, duration, own, whole) {
+function bar(name, start, duration, ownDuration, whole) {
   const fill = element("div", { className: "fill" });
   if (duration !== null) {
-    fill.style.left = `${Math.min(99, (start / whole) * 100)}%`;
-    fill.style.width = `${Math.max(0.5, Math.min(100, (duration / whole) * 100))}%`;
+    const left = Math.min(99.5, (start / whole) * 100);
+    fill.style.left = `${left}%`;
+    fill.style.width = `${Math.min(100 - left, Math.max(0.5, (duration / whole) * 100))}%`;
   }
   const time = duration === null ? "not told" : milliseconds(duration);
-  const ownTime = own === null ? "" : `own ${milliseconds(Math.max(0, own))}`;
+  const ownTime = ownDuration === null ? "" : `own ${milliseconds(Math.max(0, ownDuration))}`;
   return element(
     "div",
     { className: "row" },
@@ -73,16 +74,17 @@ function headers({ hops, sent }) {
   const rows = [...names].map((name) => {
     let isGone = false;
     const cells = hops.map((hop) => {
-      const value = hop.headers?.[name];
-      isGone = value === undefined && (isGone || hop.lost[name] === "missing");
+      const value = own(hop.headers ?? {}, name);
+      const loss = own(hop.lost, name);
+      isGone = value === undefined && (isGone || loss === "missing");
       if (hop.headers === null) return cell("not told", "unknown");
       if (isGone) return cell("missing", "leak");
       if (value === undefined) return cell("–", "unknown");
-      return hop.lost[name] === "changed" ? cell(`changed: ${value}`, "leak") : cell(value, "");
+      return loss === "changed" ? cell(`changed: ${value}`, "leak") : cell(value, "");
     });
     const sentValue = values.get(name);
-    const own = sentValue === undefined ? cell("–", "unknown") : cell(sentValue, "");
-    return element("tr", {}, element("th", { scope: "row" }, name), own, ...cells);
+    const sentCell = sentValue === undefined ? cell("–", "unknown") : cell(sentValue, "");
+    return element("tr", {}, element("th", { scope: "row" }, name), sentCell, ...cells);
   });
   const table = element(
     "table",
@@ -92,6 +94,11 @@ function headers({ hops, sent }) {
   );
   const region = { className: "headers", tabIndex: 0, role: "group", ariaLabel: "Headers received" };
   return [element("h3", {}, "Lane and trace headers received"), element("div", region, table)];
+}
+
+// A name is any text: what objects inherit is none of it.
+function own(values, name) {
+  return Object.hasOwn(values, name) ? values[name] : undefined;
 }
 
 function columnHead(text) {

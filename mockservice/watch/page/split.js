@@ -3,26 +3,26 @@
 import { byId, drawn, element, percent, setText, whole } from "./dom.js";
 import { total } from "./tally.js";
 
-// Standard normal quantiles of two-sided 95 % and 99.9 %.
-const Z_SHOWN = 1.96;
-const Z_OFF = 3.291;
+// The standard normal quantile of two-sided 95 %.
+const Z = 1.96;
 
-/** The Wilson score interval of a share. */
-export function interval(seen, requests, z) {
+// The Wilson score interval of a share.
+function interval(seen, requests) {
   if (requests === 0) return [0, 1];
   const share = seen / requests;
-  const weight = 1 + z ** 2 / requests;
-  const middle = (share + z ** 2 / (2 * requests)) / weight;
+  const weight = 1 + Z ** 2 / requests;
+  const middle = (share + Z ** 2 / (2 * requests)) / weight;
   const half =
-    (z / weight) * Math.sqrt((share * (1 - share)) / requests + z ** 2 / (4 * requests ** 2));
+    (Z / weight) * Math.sqrt((share * (1 - share)) / requests + Z ** 2 / (4 * requests ** 2));
   return [Math.max(0, middle - half), Math.min(1, middle + half)];
 }
 
-/** Weights as shares. */
+/** Weights as shares, by lane. */
 export function sharesOf(weights) {
   if (weights === null) return null;
-  const sum = Object.values(weights).reduce((one, other) => one + other, 0);
-  return Object.fromEntries(Object.entries(weights).map(([lane, weight]) => [lane, weight / sum]));
+  const known = new Map(Object.entries(weights));
+  const sum = total(known);
+  return new Map([...known].map(([lane, weight]) => [lane, weight / sum]));
 }
 
 const rows = new Map();
@@ -44,7 +44,7 @@ export function showSplit(tally, lanes, expected, colour) {
     if (shares.children[place] !== row.root) shares.insertBefore(row.root, shares.children[place]);
     row.root.className = `share ${colour(lane)}`;
     const seen = tally.windowByLane.get(lane) ?? 0;
-    const [low, high] = interval(seen, now, Z_SHOWN);
+    const [low, high] = interval(seen, now);
     setText(row.now, now === 0 ? "–" : percent(seen / now));
     setText(row.range, now === 0 ? "" : `${(low * 100).toFixed(0)}–${(high * 100).toFixed(0)} %`);
     row.fill.style.width = `${now === 0 ? 0 : (seen / now) * 100}%`;
@@ -53,14 +53,10 @@ export function showSplit(tally, lanes, expected, colour) {
     row.band.hidden = now === 0;
     const seenEver = tally.byLane.get(lane) ?? 0;
     setText(row.all, all === 0 ? "–" : `${percent(seenEver / all)} of all ${whole(all)}`);
-    const share = expected === null ? null : (expected[lane] ?? 0);
+    const share = expected === null ? null : (expected.get(lane) ?? 0);
     row.tick.hidden = share === null;
     if (share !== null) row.tick.style.left = `${share * 100}%`;
-    const [lowest, highest] = interval(seen, now, Z_OFF);
-    const isOff = share !== null && now > 0 && (share < lowest || share > highest);
-    const asExpected = share === null ? "" : `expected ${percent(share)}`;
-    setText(row.expected, isOff ? `${asExpected}: off` : asExpected);
-    row.expected.classList.toggle("off", isOff);
+    setText(row.expected, share === null ? "" : `expected ${percent(share)}`);
   });
 }
 
@@ -68,7 +64,7 @@ export function showSplit(tally, lanes, expected, colour) {
 export function showHistory(tally, lanes, colour) {
   byId("history").setAttribute("viewBox", `0 0 ${Math.max(60, tally.samples.length) - 1} 100`);
   const lines = lanes.flatMap((lane) => [
-    line(tally, (sample) => sample.expected && (sample.expected[lane] ?? 0), "expected", lane),
+    line(tally, (sample) => sample.expected && (sample.expected.get(lane) ?? 0), "expected", lane),
     line(tally, (sample) => sample.shares.get(lane) ?? (sample.shares.size ? 0 : null), "", lane),
   ]);
   function line({ samples }, shareOf, kind, lane) {

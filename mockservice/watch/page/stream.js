@@ -6,7 +6,7 @@ const MAX_DELAY = 8000;
 /**
  * Connect to the server and stay connected.
  *
- * `on` has `view`, `result` and `refused` for the messages of these types, `open`, and `lost`.
+ * `on` has a function for each type of message, `open`, and `lost`.
  * Returns a function that sends an object, now or once connected: the last one counts.
  */
 export function connect(on) {
@@ -20,12 +20,13 @@ export function connect(on) {
     url.search = "";
     socket = new WebSocket(url);
     socket.onopen = () => {
-      delay = FIRST_DELAY;
       on.open();
       if (last !== null) socket.send(last);
     };
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
+      // The server has taken this page.
+      if (message.type === "view") delay = FIRST_DELAY;
       on[message.type](message);
     };
     socket.onclose = () => {

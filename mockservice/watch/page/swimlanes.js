@@ -1,17 +1,22 @@
 // The swimlanes: apps as columns, lanes as rows, pods in them, and requests that run through.
 
 import { byId, drawn, element, percent, setText, whole } from "./dom.js";
-import { GATEWAY } from "./tally.js";
+import { GATEWAY, total } from "./tally.js";
 
+// The column of failures behind an app of which the next one has not been seen.
+const UNKNOWN = "";
+// Milliseconds from the gateway to the end of a way.
 const TRAVEL = 1100;
 const MAX_DOTS = 150;
-const IDLE_AFTER = 15_000;
 // Width of an edge, in rem: of none of the requests, and of all.
 const WIDTHS = [0.1, 0.9];
 
 const table = byId("pods");
 const edgesDrawing = byId("edges");
 const movingDrawing = byId("moving");
+const paths = drawn("g");
+const labels = drawn("g");
+edgesDrawing.append(paths, labels);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let structure = "";
@@ -20,15 +25,19 @@ let anchors = new Map();
 let ways = new Map();
 let edges = new Map();
 let laneShares = new Map();
+// Where a failure is shown: at a pod of its app and lane, if there is one.
+let targets = new Map();
 const dots = new Set();
 
 /** Show pods and edges; `colour` gives a lane's class. */
 export function showSwimlanes(tally, lanes, colour, isPaused) {
   const cells = cellsOf(tally, lanes);
-  const wanted = JSON.stringify([tally.apps, lanes, [...cells].map(([key, keys]) => [key, keys])]);
+  const columns = [...tally.apps];
+  if ([...cells.values()].some((cell) => cell.app === UNKNOWN)) columns.push(UNKNOWN);
+  const wanted = JSON.stringify([columns, lanes, [...cells]]);
   if (wanted !== structure) {
     structure = wanted;
-    build(tally, lanes, cells, colour);
+    build(tally, lanes, columns, cells, colour);
     measure();
   }
   update(tally, lanes, isPaused);
@@ -46,44 +55,54 @@ export function move(route, colour) {
   if (dots.size === 1) requestAnimationFrame(step);
 }
 
-// Which pods and faults stand in which cell, by lane and app.
+// Which pods stand in which cell, by lane and app, and failures where there is no pod to show them.
 function cellsOf(tally, lanes) {
   const cells = new Map();
-  const put = (lane, app, key) => {
-    const cell = JSON.stringify([lane, app]);
-    if (!cells.has(cell)) cells.set(cell, []);
-    cells.get(cell).push(key);
+  const cellOf = (lane, app) => {
+    const key = JSON.stringify([lane, app]);
+    if (!cells.has(key)) cells.set(key, { lane, app, keys: [] });
+    return cells.get(key);
   };
   for (const pod of tally.pods.values()) {
-    if (lanes.includes(pod.version)) put(pod.version, pod.app, pod.key);
+    if (lanes.includes(pod.version)) cellOf(pod.version, pod.app).keys.push(pod.key);
   }
-  for (const fault of tally.faults.values()) {
-    if (fault.lane !== null && lanes.includes(fault.lane)) put(fault.lane, fault.app, fault.key);
+  targets = new Map();
+  for (const { key, app, before, lane } of tally.faults.values()) {
+    if (lane === null || !lanes.includes(lane)) continue;
+    const { keys } = cellOf(lane, app ?? tally.appBehind(before) ?? UNKNOWN);
+    // Of several pods the one that has answered least lately.
+    const pods = keys.filter((one) => tally.pods.has(one));
+    pods.sort((one, other) => tally.pods.get(one).seen - tally.pods.get(other).seen);
+    if (pods.length === 0 && keys.length === 0) keys.push(key);
+    targets.set(key, pods[0] ?? keys[0]);
   }
   return cells;
 }
 
-function build(tally, lanes, cells, colour) {
+function build(tally, lanes, columns, cells, colour) {
   nodes = new Map();
   laneShares = new Map();
-  const columns = [element("th", { scope: "col" }, "lane"), element("th", { scope: "col" })];
-  columns.push(...tally.apps.map((app) => element("th", { scope: "col" }, app)));
+  const heads = ["lane", "", ...columns.map((app) => (app === UNKNOWN ? "next hop" : app))];
   const rows = lanes.map((lane, place) => {
     const share = element("span", { className: "share-of" });
     laneShares.set(lane, share);
-    const name = element("span", { className: "name" }, lane);
+    const name = element("span", { className: "name", title: lane }, lane);
     const row = element("tr", { className: colour(lane) });
     row.append(element("th", { scope: "row" }, name, share));
     if (place === 0) row.append(gatewayCell(lanes.length));
-    for (const app of tally.apps) {
-      const keys = cells.get(JSON.stringify([lane, app])) ?? [];
+    for (const app of columns) {
+      const keys = cells.get(JSON.stringify([lane, app]))?.keys ?? [];
       row.append(element("td", {}, ...keys.map((key) => newNode(key, tally.pods.get(key)))));
     }
     return row;
   });
-  if (rows.length === 0) rows.push(element("tr", {}, element("td"), gatewayCell(1)));
+  if (rows.length === 0) {
+    rows.push(element("tr", {}, element("td"), gatewayCell(1), element("td")));
+    heads.push("");
+  }
+  const named = heads.map((text) => element("th", { scope: "col", title: text }, text));
   table.replaceChildren(
-    element("thead", {}, element("tr", {}, ...columns)),
+    element("thead", {}, element("tr", {}, ...named)),
     element("tbody", {}, ...rows),
   );
 }
@@ -93,32 +112,41 @@ function gatewayCell(rowSpan) {
 }
 
 function newNode(key, pod) {
-  const parts = { count: element("span", { className: "count" }), fault: element("span") };
-  parts.fault.className = "fault-of";
+  const count = element("span", { className: "count" });
+  const fault = element("span", { className: "fault-of" });
   const root = element("div", { className: "node" });
   if (key === GATEWAY) root.append(element("strong", {}, GATEWAY));
-  if (pod) root.append(element("strong", {}, pod.version), element("span", { className: "ip" }, pod.ip));
+  if (pod) {
+    root.title = `${pod.app} ${pod.version} ${pod.ip}`;
+    root.append(element("strong", {}, pod.version), element("span", { className: "ip" }, pod.ip));
+  }
   if (!pod && key !== GATEWAY) root.classList.add("only-fault");
-  root.append(parts.count, parts.fault);
-  nodes.set(key, { root, ...parts });
+  root.append(count, fault);
+  nodes.set(key, { root, count, fault });
   return root;
 }
 
 function update(tally, lanes, isPaused) {
-  const now = Date.now();
-  const seen = tally.window.length;
+  const known = total(tally.windowByLane);
   for (const lane of lanes) {
-    const share = (tally.windowByLane.get(lane) ?? 0) / (seen || 1);
-    setText(laneShares.get(lane), seen === 0 ? "–" : percent(share));
+    const share = (tally.windowByLane.get(lane) ?? 0) / known;
+    setText(laneShares.get(lane), known === 0 ? "–" : percent(share));
   }
-  for (const [key, node] of nodes) {
+  const failures = new Map();
+  for (const { key, count, reason } of tally.faults.values()) {
+    const target = targets.get(key) ?? key;
+    failures.set(target, { count: (failures.get(target)?.count ?? 0) + count, reason });
+  }
+  const passed = tally.passed();
+  for (const [key, { root, count, fault }] of nodes) {
     const pod = tally.pods.get(key);
-    const fault = tally.faults.get(key);
-    if (pod) setText(node.count, whole(pod.count));
-    if (key === GATEWAY) setText(node.count, whole(tally.requests));
-    node.root.classList.toggle("idle", !isPaused && pod !== undefined && now - pod.seen > IDLE_AFTER);
-    node.root.classList.toggle("failed", fault !== undefined);
-    setText(node.fault, fault ? `✕ ${whole(fault.count)} · ${fault.reason}` : "");
+    const failure = failures.get(key);
+    if (pod) setText(count, whole(pod.count));
+    if (key === GATEWAY) setText(count, whole(tally.requests));
+    root.classList.toggle("idle", !isPaused && pod !== undefined && !passed.has(key));
+    root.classList.toggle("failed", failure !== undefined);
+    setText(fault, failure ? `✕ ${whole(failure.count)} · ${failure.reason}` : "");
+    fault.title = fault.textContent;
   }
 }
 
@@ -139,8 +167,10 @@ function measure() {
     });
   }
   ways = new Map();
-  for (const { circle } of dots) circle.remove();
-  dots.clear();
+}
+
+function anchorOf(key) {
+  return anchors.get(targets.get(key) ?? key);
 }
 
 function curve(from, to) {
@@ -149,42 +179,49 @@ function curve(from, to) {
 }
 
 function drawEdges(tally, colour) {
-  const seen = tally.window.length;
+  const shown = [...tally.edges.values()].filter(({ from, to }) => anchorOf(from) && anchorOf(to));
+  const keys = new Set(shown.map(({ key }) => key));
   for (const [key, edge] of edges) {
-    if (!tally.edges.has(key)) {
+    if (!keys.has(key)) {
       edge.path.remove();
       edge.label.remove();
       edges.delete(key);
     }
   }
-  for (const [key, edge] of tally.edges) {
-    const from = anchors.get(edge.from);
-    const to = anchors.get(edge.to);
-    if (from === undefined || to === undefined) continue;
-    if (!edges.has(key)) edges.set(key, newEdge());
-    const { path, label } = edges.get(key);
-    const share = edge.count / seen;
-    const kind = ["leak", "fault", "fallback"].find((one) => edge.kinds.has(one)) ?? "";
+  for (const edge of shown) {
+    const from = anchorOf(edge.from);
+    const to = anchorOf(edge.to);
+    if (!edges.has(edge.key)) edges.set(edge.key, newEdge(edge.kind));
+    const { path, label } = edges.get(edge.key);
+    const share = edge.count / tally.window.length;
     path.setAttribute("d", `M${from.right} ${from.y}${curve(from, to)}`);
     path.style.strokeWidth = `${(WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * share).toFixed(2)}rem`;
-    path.setAttribute("class", `edge ${kind} ${colour(tally.pods.get(edge.to)?.version ?? null)}`);
-    const at = path.getPointAtLength(path.getTotalLength() * labelPart(edge, from, to));
+    const lane = tally.pods.get(targets.get(edge.to) ?? edge.to)?.version ?? null;
+    path.setAttribute("class", `edge ${edge.kind} ${colour(lane)}`);
+    const at = path.getPointAtLength(path.getTotalLength() * labelPart(edge, shown, from, to));
     label.setAttribute("x", at.x);
     label.setAttribute("y", at.y - 8);
     setText(label, `${(share * 100).toFixed(0)} %`);
   }
 }
 
-// Where on an edge its weight stands: none upon another where edges part, cross and meet.
-function labelPart(edge, from, to) {
-  if (edge.from === GATEWAY) return 0.65;
-  return Math.abs(from.y - to.y) < 2 ? 0.5 : 0.24;
+// Where on an edge its weight stands: not upon another where edges part, cross or meet.
+function labelPart(edge, shown, from, to) {
+  const leaving = shown.filter((other) => other.from === edge.from).length;
+  const coming = shown.filter((other) => other.to === edge.to).length;
+  // It runs beside one that is no failure.
+  if (edge.kind === "fault" && targets.has(edge.to)) return 0.86;
+  if (coming === 1) return leaving === 1 ? 0.5 : 0.72;
+  if (leaving === 1) return 0.28;
+  return Math.abs(from.y - to.y) < 2 ? 0.5 : 0.26;
 }
 
-function newEdge() {
+function newEdge(kind) {
   const made = { path: drawn("path"), label: drawn("text", { class: "weight" }) };
-  edgesDrawing.prepend(made.path);
-  edgesDrawing.append(made.label);
+  // What leaks or fails is not hidden by what does not.
+  if (kind === "leak" || kind === "fault") paths.append(made.path);
+  else paths.prepend(made.path);
+  labels.append(made.label);
   return made;
 }
 
@@ -196,7 +233,7 @@ function wayOf({ steps, leak }) {
 }
 
 function newWay(steps, leak) {
-  const points = steps.map((one) => anchors.get(one));
+  const points = steps.map(anchorOf);
   if (points.includes(undefined)) return null;
   const pathTo = (end) => {
     let path = `M${points[0].right} ${points[0].y}`;
@@ -208,7 +245,7 @@ function newWay(steps, leak) {
   };
   const path = pathTo(steps.length - 1);
   const length = path.getTotalLength();
-  const leaksFrom = leak === null || leak < 2 ? null : pathTo(leak - 1).getTotalLength() / length;
+  const leaksFrom = leak === null ? null : pathTo(leak - 1).getTotalLength() / length;
   return { path, length, leaksFrom };
 }
 

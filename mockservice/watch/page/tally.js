@@ -3,7 +3,7 @@
 // Everything that an upstream can make more of has a limit.
 
 const MAX_LANES = 12;
-const MAX_APPS = 12;
+const MAX_APPS = 32;
 const MAX_PODS = 200;
 const MAX_KINDS = 100;
 const MAX_RECENT = 50;
@@ -11,6 +11,8 @@ const MAX_SAMPLES = 180;
 const FORGET_AFTER = 60_000;
 
 export const GATEWAY = "gateway";
+// Lanes beyond those that are counted one by one; no version is empty.
+const OTHERS = "";
 const compare = new Intl.Collator("en", { numeric: true }).compare;
 
 export class Tally {
@@ -36,12 +38,14 @@ export class Tally {
     this.samples = [];
   }
 
-  /** Count a result; what is drawn of it. */
+  /** Count a result; the way that it went. */
   add(result) {
     this.requests += 1;
     const route = this.route(result);
-    if (result.lane !== null && (this.byLane.has(result.lane) || this.byLane.size < MAX_LANES)) {
-      count(this.byLane, result.lane, 1);
+    const { lane } = result;
+    if (lane !== null) {
+      const isKept = this.byLane.has(lane) || this.byLane.size < MAX_LANES;
+      count(this.byLane, isKept ? lane : OTHERS, 1);
     }
     this.recent.unshift(result);
     this.recent.length = Math.min(this.recent.length, MAX_RECENT);
@@ -54,17 +58,19 @@ export class Tally {
       this.failureCount += 1;
       list(this.failures, `${status ?? "no answer"} at ${hop}: ${reason}`, result);
     }
-    this.enter({ lane: result.lane, route });
+    this.window.push({ lane, route });
+    this.enter(this.window.at(-1), 1);
+    this.lookAt(this.last);
     return route;
   }
 
   /** Look at so many of the last requests. */
   lookAt(last) {
     this.last = last;
-    while (this.window.length > last) this.leave();
+    while (this.window.length > last) this.enter(this.window.shift(), -1);
   }
 
-  /** Remember the shares of now, for the history; forget pods that answer no more. */
+  /** Remember the shares of now, for the history. */
   sample(expected) {
     const known = total(this.windowByLane);
     const shares = new Map([...this.windowByLane].map(([lane, seen]) => [lane, seen / known]));
@@ -72,39 +78,57 @@ export class Tally {
     if (this.samples.length > MAX_SAMPLES) this.samples.shift();
   }
 
+  /** Forget pods that have not answered for long, and apps that are left without any. */
   forget(now) {
+    const passed = this.passed();
     for (const [key, pod] of this.pods) {
-      if (now - pod.seen > FORGET_AFTER) this.pods.delete(key);
+      if (now - pod.seen > FORGET_AFTER && !passed.has(key)) this.pods.delete(key);
     }
+    const kept = new Set([...this.pods.values(), ...this.faults.values()].map(({ app }) => app));
+    this.apps = this.apps.filter((app) => kept.has(app));
   }
 
-  /** All lanes to show: those expected, those seen, and the versions of pods. */
+  /** The places that the last requests passed. */
+  passed() {
+    return new Set([...this.edges.values()].flatMap(({ from, to }) => [from, to]));
+  }
+
+  /** All lanes to show, those expected among them, and how many are not shown. */
   lanes(expected) {
-    const versions = [...this.pods.values()].map((pod) => pod.version);
-    const faults = [...this.faults.values()].map((fault) => fault.lane);
-    const names = new Set([...Object.keys(expected ?? {}), ...this.byLane.keys(), ...versions]);
-    for (const lane of faults) if (lane !== null) names.add(lane);
-    return [...names].sort(compare).slice(0, MAX_LANES);
+    const names = new Set([...(expected?.keys() ?? []), ...this.byLane.keys()]);
+    for (const pod of this.pods.values()) names.add(pod.version);
+    for (const { lane } of this.faults.values()) if (lane !== null) names.add(lane);
+    names.delete(OTHERS);
+    const sorted = [...names].sort(compare);
+    return { lanes: sorted.slice(0, MAX_LANES), left: Math.max(0, sorted.length - MAX_LANES) };
   }
 
-  // The places that a request passes, and the edges between them.
+  /** The app behind another one, if it is known by now. */
+  appBehind(app) {
+    return this.apps[this.apps.indexOf(app) + 1] ?? null;
+  }
+
+  // The places that a request passes, and the edges between them, each once.
   route(result) {
     const steps = [GATEWAY];
-    const edges = [];
-    const goTo = (key, kind) => {
-      edges.push({ key: `${steps.at(-1)} > ${key}`, from: steps.at(-1), to: key, kind });
-      steps.push(key);
+    const edges = new Map();
+    let leak = null;
+    const goTo = (to, kind) => {
+      const from = steps.at(-1);
+      const key = JSON.stringify([from, to, kind]);
+      edges.set(key, { key, from, to, kind });
+      steps.push(to);
     };
     result.hops.forEach((hop, place) => {
       this.placeApp(hop.app, result.hops[place - 1]?.app);
-      const key = this.pod(hop, result.time);
+      const key = this.pod(hop);
       if (key === null) return;
       goTo(key, hop.isLeak ? "leak" : hop.isFallback ? "fallback" : "");
+      if (hop.isLeak) leak = steps.length - 1;
     });
     const fault = this.faultPlace(result, steps.at(-1));
     if (fault !== null && fault.key !== steps.at(-1)) goTo(fault.key, "fault");
-    const leak = result.hops.findIndex((hop) => hop.isLeak);
-    return { steps, edges, fault, leak: leak < 0 ? null : leak + 1, lane: result.lane };
+    return { steps, edges: [...edges.values()], fault, leak, lane: result.lane };
   }
 
   placeApp(app, before) {
@@ -113,64 +137,38 @@ export class Tally {
     this.apps.splice(at, 0, app);
   }
 
-  pod({ app, version, ip }, time) {
+  pod({ app, version, ip }) {
     const key = `pod ${JSON.stringify([app, version, ip])}`;
-    const known = this.pods.get(key);
-    if (known !== undefined) {
-      known.count += 1;
-      known.seen = time;
-      return key;
+    if (!this.pods.has(key)) {
+      if (this.pods.size >= MAX_PODS || !this.apps.includes(app)) return null;
+      this.pods.set(key, { key, app, version, ip, count: 0 });
     }
-    if (this.pods.size >= MAX_PODS || !this.apps.includes(app)) return null;
-    this.pods.set(key, { key, app, version, ip, count: 1, seen: time });
+    const pod = this.pods.get(key);
+    pod.count += 1;
+    pod.seen = Date.now();
     return key;
   }
 
-  // Where a request failed: at the gateway, at the pod that answered so, or at the next app.
+  // Where a request failed: at the gateway, at the pod that answered so, or behind it. There the
+  // app is one that the answer names, or the one that is known to be next, now or later.
   faultPlace({ fault, hops, lane }, last) {
     if (fault === null) return null;
     const reason = `${fault.status ?? ""} ${fault.reason}`.trim();
     const before = hops.at(-1);
     if (before === undefined) return { key: GATEWAY, app: null, lane: null, reason };
     if (fault.hop === before.app) return { key: last, app: before.app, lane: null, reason };
-    const next = this.apps[this.apps.indexOf(before.app) + 1];
-    const app = this.apps.includes(fault.hop) ? fault.hop : (next ?? fault.hop);
-    this.placeApp(app, before.app);
     const row = lane ?? before.version;
-    return { key: `fault ${JSON.stringify([app, row])}`, app, lane: row, reason };
+    if (fault.isNamed) this.placeApp(fault.hop, before.app);
+    const app = fault.isNamed && this.apps.includes(fault.hop) ? fault.hop : null;
+    const key = `fault ${JSON.stringify([app, before.app, row])}`;
+    return { key, app, before: before.app, lane: row, reason };
   }
 
-  enter(entry) {
-    this.window.push(entry);
-    if (entry.lane !== null) count(this.windowByLane, entry.lane, 1);
-    for (const edge of entry.route.edges) {
-      const known = this.edges.get(edge.key) ?? { ...edge, count: 0, kinds: new Map() };
-      known.count += 1;
-      count(known.kinds, edge.kind, 1);
-      this.edges.set(edge.key, known);
-    }
-    const { fault } = entry.route;
-    if (fault !== null) {
-      const known = this.faults.get(fault.key) ?? { count: 0 };
-      this.faults.set(fault.key, { ...fault, count: known.count + 1 });
-    }
-    while (this.window.length > this.last) this.leave();
-  }
-
-  leave() {
-    const { lane, route } = this.window.shift();
-    if (lane !== null) count(this.windowByLane, lane, -1);
-    for (const edge of route.edges) {
-      const known = this.edges.get(edge.key);
-      known.count -= 1;
-      count(known.kinds, edge.kind, -1);
-      if (known.count === 0) this.edges.delete(edge.key);
-    }
-    if (route.fault !== null) {
-      const known = this.faults.get(route.fault.key);
-      known.count -= 1;
-      if (known.count === 0) this.faults.delete(route.fault.key);
-    }
+  // Count what comes into the window, or goes out of it.
+  enter({ lane, route: { edges, fault } }, by) {
+    if (lane !== null) count(this.windowByLane, lane, by);
+    for (const edge of edges) countOf(this.edges, edge, by);
+    if (fault !== null) countOf(this.faults, fault, by);
   }
 }
 
@@ -185,6 +183,12 @@ function count(counts, key, by) {
   const now = (counts.get(key) ?? 0) + by;
   if (now === 0) counts.delete(key);
   else counts.set(key, now);
+}
+
+function countOf(kinds, one, by) {
+  const known = kinds.get(one.key)?.count ?? 0;
+  if (known + by === 0) kinds.delete(one.key);
+  else kinds.set(one.key, { ...one, count: known + by });
 }
 
 function list(kinds, key, result) {
