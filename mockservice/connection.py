@@ -9,12 +9,21 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import httptools
 
 from mockservice.hop import Request
-from mockservice.propagation import HOPS_HEADER, Headers
+from mockservice.propagation import (
+    ANY_LIST,
+    HOPS_HEADER,
+    LISTS,
+    MAX_LANE_HEADERS,
+    MAX_LANE_SIZE,
+    Headers,
+    within_limits,
+)
 
 if TYPE_CHECKING:
     from mockservice.hop import Answer
@@ -44,8 +53,9 @@ _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # What a header means here.
-_IGNORED, _CARRIED, _HOPS, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(8)
+_IGNORED, _CARRIED, _LIST, _HOPS, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(9)
 _MEANINGS: Final = {
+    **dict.fromkeys(LISTS, _LIST),
     HOPS_HEADER: _HOPS,
     b"accept": _ACCEPT,
     b"host": _HOST,
@@ -65,7 +75,7 @@ class Meanings(dict[bytes, int]):
 
     def __missing__(self, name: bytes) -> int:
         lower = name.lower()
-        meaning = _CARRIED if self._carries(lower) else _MEANINGS.get(lower, _IGNORED)
+        meaning = _MEANINGS.get(lower, _CARRIED if self._carries(lower) else _IGNORED)
         if len(self) < _MAX_MEANINGS:
             self[name] = meaning
         return meaning
@@ -350,13 +360,17 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         lane_headers: Headers = []
         passed: tuple[bytes, ...] = ()
-        hosts = length = 0
+        hosts = length = members = size = 0
         encoded = expects = False
         meanings = self._server.meanings
         for header in self._headers:
             meaning = meanings[header[0]]
             if meaning == _CARRIED:
                 lane_headers.append(header)
+            elif meaning == _LIST:
+                lane_headers.append(header)
+                members += header[1].count(b",") + 1
+                size += len(header[1]) + 1
             elif meaning == _HOPS:
                 passed += tuple(header[1].split(b","))
             elif meaning == _ACCEPT:
@@ -383,6 +397,13 @@ class Connection(asyncio.Protocol):
             raise _RefusedError(400, "chunks in HTTP/1.0")
         if length > MAX_BODY:
             raise _RefusedError(413, f"a request body of more than {MAX_BODY} bytes")
+        if members > ANY_LIST.members or size > ANY_LIST.size:
+            lane_headers = within_limits(lane_headers)
+        if len(lane_headers) > MAX_LANE_HEADERS:
+            raise _RefusedError(400, f"more than {MAX_LANE_HEADERS} lane headers")
+        # A head that came at once is no longer than a slice.
+        if self._head_size and sum(map(len, chain(*lane_headers))) > MAX_LANE_SIZE:
+            raise _RefusedError(400, f"lane headers of more than {MAX_LANE_SIZE} bytes")
         has_body = encoded or length > 0
         self._wants_continue = expects and has_body and version == "1.1"
         # The parser leaves out the body of a request that asks for an upgrade.
