@@ -7,17 +7,18 @@ import secrets
 import sys
 import time
 
-from tests.proof import kills, limits, soak
+from tests.proof import kills, limits, soak, upstreams
 from tests.proof.finding import Extent, Finding
 
 ROWS = {
     "soak": {"soak": soak.prove},
     "chaos": {
         "kills": kills.prove,
+        "upstreams": upstreams.prove,
         "limits": limits.prove,
     },
 }
-_WIDTHS = (52, 36, 44, 34)
+_WIDTHS = (58, 36, 52, 34)
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="counts in seconds, no timings")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("rows", nargs="*", metavar="ROW", help="only these")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     rows = ROWS[arguments.proof]
     for name in arguments.rows:
         if name not in rows:

@@ -28,7 +28,9 @@ _RECOVERY = 1.0
 """Seconds from the restarted hop's readiness to the last failure."""
 _HEALTHY = (2.0, 3.0)
 _DOWN = (0.0, 1.0)
-_NAMED = re.compile(r"(?:-> mock[ab]\(version: v1, ip: [\d.]+\))*-> ([\d.]+):8000\(unreachable: .+\)")
+_NAMED = re.compile(
+    r"(?:-> mock[ab]\(version: v1, ip: [\d.]+\))*-> ([\d.]+):8000\(unreachable: .+\)"
+)
 
 
 @dataclass(frozen=True, slots=True)

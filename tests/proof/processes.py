@@ -35,6 +35,12 @@ def peak_memory(hop: RunningHop) -> int:
     return int(found[1]) * 1024
 
 
+def forget_peak(hop: RunningHop) -> int:
+    """Begin to take `peak_memory` anew; bytes that are resident now (proc_pid_clear_refs(5))."""
+    Path(f"/proc/{hop.process.pid}/clear_refs").write_text("5")
+    return memory(hop)
+
+
 def descriptors(hop: RunningHop) -> int:
     """Open file descriptors (proc_pid_fd(5))."""
     return sum(1 for _ in Path(f"/proc/{hop.process.pid}/fd").iterdir())
