@@ -335,6 +335,10 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self.reusable = self._parser.should_keep_alive()
+        status = self._parser.get_status_code()
+        if not 100 <= status <= 599:
+            # RFC 9110 section 15
+            raise _InvalidAnswerError(f"a status of {status}")
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)

@@ -52,6 +52,8 @@ _TIMEOUT = "(timeout: no answer within 0.5 s)"
         (endless_header, 502, _LONG_HEAD),
         (answering(b"SSH-2.0-OpenSSH_9.2\r\n"), 502, _NOT_HTTP),
         (answering(b"<html>HTTP/0.9"), 502, _NOT_HTTP),
+        (answering(b"HTTP/1.1 000 Huh\r\n\r\n"), 502, "(invalid: a status of 0)"),
+        (answering(b"HTTP/1.1 600 Huh\r\n\r\n"), 502, "(invalid: a status of 600)"),
         (answering(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), 502, _NOT_HTTP),
         (
             answering(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
