@@ -145,7 +145,7 @@ def prove(extent: Extent) -> Iterator[Finding]:
     yield Finding(
         "kills: the slowest failure",
         amount,
-        f"{'in time' if slowest <= _IN_TIME else f'{slowest:.2f} s'}, the last within {waited:.1f} s",
+        "in time" if max(slowest, waited) <= _IN_TIME else f"{max(slowest, waited):.2f} s",
         f"{_IN_TIME:g} s",
-        slowest <= _IN_TIME and waited <= _IN_TIME,
+        max(slowest, waited) <= _IN_TIME,
     )
