@@ -8,9 +8,12 @@ remain the SDK's. Field numbers: opentelemetry-proto, `opentelemetry/proto/trace
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import requests
+import urllib3
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
@@ -30,6 +33,9 @@ Value = str | int | tuple[str, ...]
 # SpanFlags: whether the parent is remote is known, and whether it is.
 _HAS_IS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
+
+_MAX_ANSWER: Final = 64 * 1024
+"""Bytes of a collector's answer that are read."""
 
 
 class EncodedSpan(NamedTuple):
@@ -78,6 +84,19 @@ def encode(
     return EncodedSpan(context, _field(2, b"".join(parts)))
 
 
+class _Session(requests.Session):
+    """Reads no more of a collector's answer than it can have to say, which nobody asks for."""
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        response = super().send(request, **{**options, "stream": True})
+        with suppress(urllib3.exceptions.HTTPError, OSError):
+            # What has been read to its end leaves a connection that can be kept.
+            if len(response.raw.read(_MAX_ANSWER)) < _MAX_ANSWER:
+                return response
+        response.close()
+        return response
+
+
 class Exporter(OTLPSpanExporter):
     """The SDK's exporter, of spans that are encoded already, all of one resource and scope."""
 
@@ -87,7 +106,7 @@ class Exporter(OTLPSpanExporter):
         Raises:
             ValueError: one of them has a value that is not allowed.
         """
-        super().__init__()
+        super().__init__(session=_Session())
         any_span = ReadableSpan(
             "",
             INVALID_SPAN_CONTEXT,

@@ -1,4 +1,8 @@
-"""Spans encoded here are, message for message, what the SDK's own encoder makes of them."""
+"""Spans encoded here are, message for message, what the SDK's own encoder makes of them; and of
+what a collector answers no more is read than it can have to say.
+"""
+
+import socket
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +19,7 @@ from opentelemetry.trace import (
 )
 
 from mockservice import otlp
+from tests.running import Peer, ok, peer, read_head, request, running, wait_until
 
 _NANOSECONDS = st.integers(0, 2**63 - 1)
 _CONTEXTS = st.builds(
@@ -74,3 +79,42 @@ def test_text_that_is_no_unicode_still_makes_a_span() -> None:
     encoded = otlp.encode("GET", SpanKind.SERVER, context, None, 1, 2, attributes, Status())
     [span] = ScopeSpans.FromString(encoded.message).spans
     assert span.attributes[0].value.string_value == r"/\udcff"
+
+
+def test_of_a_collectors_answer_that_never_ends_little_is_read() -> None:
+    taken: list[int] = []
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
+        for _ in range(2**30 // 65536):
+            connection.sendall(b"x" * 65536)
+            taken.append(65536)
+
+    with peer(serve) as collector, running(**_exporting_to(collector)) as hop:
+        assert request(hop.url).status == 200
+        wait_until(lambda: bool(taken))
+        assert hop.stop() == 0
+    # What the sockets' buffers hold is more than what is read.
+    assert sum(taken) < 2**26
+
+
+def test_the_connection_to_a_collector_is_kept() -> None:
+    exports: list[bytes] = []
+    connections: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        connections.append(connection)
+        while head := read_head(connection):
+            exports.append(head)
+            connection.sendall(ok(b"taken"))
+
+    with peer(serve, read=False) as collector, running(**_exporting_to(collector)) as hop:
+        for count in range(1, 4):
+            assert request(hop.url).status == 200
+            wait_until(lambda: len(exports) >= count)  # noqa: B023
+        assert hop.stop() == 0
+    assert len(connections) == 1
+
+
+def _exporting_to(collector: Peer) -> dict[str, str]:
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
