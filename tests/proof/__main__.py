@@ -7,13 +7,14 @@ import secrets
 import sys
 import time
 
-from tests.proof import kills, limits, soak, upstreams
+from tests.proof import collectors, kills, limits, soak, upstreams
 from tests.proof.finding import Extent, Finding
 
 ROWS = {
     "soak": {"soak": soak.prove},
     "chaos": {
         "kills": kills.prove,
+        "collectors": collectors.prove,
         "upstreams": upstreams.prove,
         "limits": limits.prove,
     },

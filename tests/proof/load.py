@@ -68,6 +68,8 @@ class Load:
         self.answered = 0
         """Right answers."""
         self.failed: list[Failed] = []
+        self.seconds = 0.0
+        """How long `run` took."""
         self.is_right = is_right
         self.request = request
         self.depth = depth
@@ -94,6 +96,7 @@ class Load:
 
     async def run(self) -> None:
         """Send, until all is done."""
+        began = time.monotonic()
         for _ in range(self._connections):
             await self.connect()
         while not self._over.is_set():
@@ -106,6 +109,7 @@ class Load:
                 self._check_over()
         for wire in list(self._wires):
             wire.close()
+        self.seconds = time.monotonic() - began
 
     async def connect(self) -> None:
         """Open a connection, again and again; each attempt that fails is a failed request."""

@@ -54,12 +54,10 @@ def prove(extent: Extent) -> Iterator[Finding]:
             await running
             return load
 
-        begin = time.monotonic()
         load = uvloop.run(soak())
-        seconds = time.monotonic() - begin
         yield Finding(
             "soak: requests through three hops",
-            f"{count:,} in {seconds:.0f} s",
+            f"{count:,} in {load.seconds:.0f} s",
             f"{load.answered:,} right, {len(load.failed):,} failed",
             "0 failed",
             load.answered == count and not load.failed,

@@ -124,7 +124,11 @@ _PLAIN: dict[str, _Row] = {
     "answers HTTP/2": (answering(b"\0\0\x12\x04\0\0\0\0\0" + b"\0" * 18), 502, _NOT_HTTP),
     "answers SSH": (answering(b"SSH-2.0-OpenSSH_9.2\r\n"), 502, _NOT_HTTP),
     "answers a status of 99999": (answering(b"HTTP/1.1 99999 Huh\r\n\r\n"), 502, _NOT_HTTP),
-    "answers a status of 000": (answering(b"HTTP/1.1 000 Huh\r\n\r\n"), 502, "(invalid: a status of 0)"),
+    "answers a status of 000": (
+        answering(b"HTTP/1.1 000 Huh\r\n\r\n"),
+        502,
+        "(invalid: a status of 0)",
+    ),
     "answers NUL in a header": (answering(_OK + b"x: a\0b\r\n\r\n"), 502, _NOT_HTTP),
     "answers a header with a line break in it": (
         answering(_OK + b"Content-Type: a\rb\r\nContent-Length: 0\r\n\r\n"),
