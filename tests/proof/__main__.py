@@ -7,12 +7,13 @@ import secrets
 import sys
 import time
 
-from tests.proof import collectors, kills, limits, soak, upstreams
+from tests.proof import collectors, kills, limits, rolling, soak, upstreams
 from tests.proof.finding import Extent, Finding
 
 ROWS = {
     "soak": {"soak": soak.prove},
     "chaos": {
+        "rolling": rolling.prove,
         "kills": kills.prove,
         "collectors": collectors.prove,
         "upstreams": upstreams.prove,
