@@ -91,6 +91,8 @@ class _Turn(NamedTuple):
     """Whether the connection goes on after the answer."""
     is_old: bool = False
     """Whether the client has to be told so, as HTTP/1.0 does not expect it."""
+    is_head: bool = False
+    """Whether the answer's body stays here (RFC 9110 section 9.3.2)."""
 
 
 class _RefusedError(Exception):
@@ -253,8 +255,7 @@ class Connection(asyncio.Protocol):
         keeps = turn.keeps and not self._server.is_draining
         connection = "" if keeps and not turn.is_old else "keep-alive" if keeps else "close"
         head = self._server.head(answer, connection)
-        is_head = turn.request is not None and turn.request.method == "HEAD"
-        transport.write(head if is_head else head + answer.body)
+        transport.write(head if turn.is_head else head + answer.body)
         if not keeps:
             self._end()
         self._run()
@@ -273,10 +274,14 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, reason: str) -> None:
         """Answer so when all that came before is answered, and close then."""
+        # Where there is a target, a method has been parsed.
+        has_begun = self._begun is not None and self._url
+        is_head = bool(has_begun) and self._parser.get_method() == b"HEAD"
         self._refuses = True
         self._begun = None
         self._unread = b""
-        self._turns.append(_Turn(None, self._server.refuse(status, reason, self._wants_json)))
+        refusal = self._server.refuse(status, reason, self._wants_json)
+        self._turns.append(_Turn(None, refusal, is_head=is_head))
 
     def _parse(self) -> None:
         data, self._unread = self._unread, b""
@@ -360,8 +365,8 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         lane_headers: Headers = []
         passed: tuple[bytes, ...] = ()
-        hosts = length = members = size = 0
-        encoded = expects = False
+        hosts = codings = length = members = size = 0
+        expects = False
         meanings = self._server.meanings
         for header in self._headers:
             meaning = meanings[header[0]]
@@ -380,7 +385,7 @@ class Connection(asyncio.Protocol):
             elif meaning == _LENGTH:
                 length = int(header[1])
             elif meaning == _ENCODING:
-                encoded = True
+                codings += 1 if header[1].lower() == b"chunked" else 2
             elif meaning == _EXPECT:
                 expects = header[1].lower() == b"100-continue"
         version = parser.get_http_version()
@@ -392,7 +397,10 @@ class Connection(asyncio.Protocol):
         if method == "CONNECT":
             # To the client a 2xx would be a tunnel (RFC 9110 section 9.3.6).
             raise _RefusedError(501, "CONNECT")
-        if encoded and version == "1.0":
+        if codings > 1:
+            # RFC 9112 section 6.1; the parser looks at the last one only.
+            raise _RefusedError(400, "a transfer coding other than chunked")
+        if codings and version == "1.0":
             # RFC 9112 section 6.1: its framing is to be mistrusted.
             raise _RefusedError(400, "chunks in HTTP/1.0")
         if length > MAX_BODY:
@@ -404,7 +412,7 @@ class Connection(asyncio.Protocol):
         # A head that came at once is no longer than a slice.
         if self._head_size and sum(map(len, chain(*lane_headers))) > MAX_LANE_SIZE:
             raise _RefusedError(400, f"lane headers of more than {MAX_LANE_SIZE} bytes")
-        has_body = encoded or length > 0
+        has_body = codings > 0 or length > 0
         self._wants_continue = expects and has_body and version == "1.1"
         # The parser leaves out the body of a request that asks for an upgrade.
         skips_body = has_body and parser.should_upgrade()
@@ -418,7 +426,7 @@ class Connection(asyncio.Protocol):
             self._client_ip,
         )
         keeps = parser.should_keep_alive() and not skips_body
-        return _Turn(request, keeps=keeps, is_old=version == "1.0")
+        return _Turn(request, keeps=keeps, is_old=version == "1.0", is_head=method == "HEAD")
 
     def _target(self, method: str) -> str:
         """Path and query, without scheme and authority (RFC 9112 section 3.2)."""

@@ -199,6 +199,8 @@ REFUSED = {
     "chunked after a control": post(b"Transfer-Encoding: \x0bchunked", body=END),
     "chunked before a control": post(b"Transfer-Encoding: chunked\x0b", body=END),
     "chunked with a quote": post(b'Transfer-Encoding: "chunked"', body=END),
+    "another encoding before chunked": post(b"Transfer-Encoding: gzip, chunked", body=END),
+    "another encoding in a line before": post(b"Transfer-Encoding: x", CHUNKED, body=END),
     "two encodings": post(CHUNKED, CHUNKED, body=END),
     "two other encodings": post(CHUNKED, b"Transfer-Encoding: identity", body=END),
     # Chunks: RFC 9112 section 7.1.

@@ -251,6 +251,27 @@ def test_refused(service: Service, sent: bytes, way: _Way) -> None:
     assert service.take_calls() == calls
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HEAD / HTTP/1.1\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nx lane: a\r\n\r\n",
+        b"HEAD /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (20480 * b"x"),
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n",
+    ],
+    ids=["no Host", "not HTTP", "a long target", "a long body"],
+)
+def test_to_head_not_even_a_refusal_has_a_body(service: Service, sent: bytes) -> None:
+    with service.connect() as wire:
+        wire.send(_PLAIN + sent)
+        _assert_chain(service, wire.answer())
+        answer = wire.answer("HEAD")
+        assert answer is not None
+        assert answer.status in (400, 413)
+        assert answer.closes
+        assert wire.answer() is None
+
+
 def test_connect_opens_no_tunnel(service: Service) -> None:
     # RFC 9110 section 9.3.6: to the client a 2xx would be one.
     for way in (_whole, _in_pieces):
