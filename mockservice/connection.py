@@ -44,8 +44,9 @@ IDLE_TIMEOUT: Final = 75.0
 # Seconds that a client gets to close its side, so that no reset overtakes the answer
 # (RFC 9112 section 9.6).
 _LINGER: Final = 2.0
-# Bytes that are parsed at once: bounds the requests that wait for their turn.
-_SLICE: Final = 16 * 1024
+# Bytes that are parsed at once: bounds the requests that wait for their turn, and how long others
+# wait for theirs.
+_SLICE: Final = 4 * 1024
 
 # RFC 3986 section 3.2.2, with a port; empty where the target has no authority.
 _HOST_VALUE: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
@@ -79,6 +80,29 @@ class Meanings(dict[bytes, int]):
         if len(self) < _MAX_MEANINGS:
             self[name] = meaning
         return meaning
+
+
+class Waiting:
+    """Connections with more to work off than is done at once.
+
+    In each turn of the loop one of them goes on: however many they are, others wait for one only.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._connections: deque[Connection] = deque()
+
+    def add(self, connection: Connection) -> None:
+        """Have `connection` go on, behind those that wait already."""
+        self._connections.append(connection)
+        if len(self._connections) == 1:
+            self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        connection = self._connections.popleft()
+        if self._connections:
+            self._loop.call_soon(self._next)
+        connection.go_on()
 
 
 class _Turn(NamedTuple):
@@ -117,6 +141,7 @@ class Connection(asyncio.Protocol):
         "_is_full",
         "_is_paused",
         "_is_running",
+        "_is_waiting",
         "_last_used",
         "_parser",
         "_refuses",
@@ -143,6 +168,7 @@ class Connection(asyncio.Protocol):
         self._wants_continue = False
         self._wants_json = False
         self._is_running = False
+        self._is_waiting = False
         self._is_full = False
         self._is_paused = False
         self._refuses = False
@@ -161,6 +187,12 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the connection now."""
         self._transport.abort()
+
+    def go_on(self) -> None:
+        """Work off more of what has come."""
+        self._is_waiting = False
+        if not self._transport.is_closing():
+            self._run()
 
     def check_time(self, now: float) -> None:
         """Refuse a request that takes too long to come, close what nobody uses."""
@@ -210,19 +242,30 @@ class Connection(asyncio.Protocol):
 
     def _run(self) -> None:
         """Parse and answer, one after the other, until something has to be waited for."""
-        if self._is_running:
+        if self._is_running or self._is_waiting:
             # An answer came at once: the loop below goes on.
             return
         self._is_running = True
+        has_answered = has_parsed = False
         while not self._turn and not self._is_full:
             if self._turns:
+                if has_answered:
+                    self._is_waiting = True
+                    break
+                has_answered = True
                 self._answer(self._turns.popleft())
             elif self._unread and not self._refuses:
+                if has_parsed:
+                    self._is_waiting = True
+                    break
+                has_parsed = True
                 self._parse()
             else:
                 break
         self._is_running = False
-        if self._turn or self._is_full:
+        if self._is_waiting:
+            self._server.waiting.add(self)
+        if self._turn or self._is_full or self._is_waiting:
             if self._unread and not self._is_paused:
                 self._is_paused = True
                 self._transport.pause_reading()
@@ -232,7 +275,8 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-        if self._wants_continue and not self._turn and not self._transport.is_closing():
+        is_next = not self._turn and not self._turns
+        if self._wants_continue and is_next and not self._transport.is_closing():
             self._wants_continue = False
             self._transport.write(_CONTINUE)
 

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Headers = list[tuple[bytes, bytes]]
 """Header fields in the order in which they came, repeated ones included."""
@@ -151,8 +151,7 @@ def within_limits(headers: Headers) -> Headers:
 
 
 def _kept(values: list[bytes], limit: Limit) -> list[bytes]:
-    members = [member.strip(b" \t") for value in values for member in value.split(b",")]
-    kept = dict(enumerate(filter(None, members)))
+    kept = dict(enumerate(_members(values, limit)))
     count, size = len(kept), sum(map(len, kept.values())) + len(kept) - 1
     for place in sorted(kept, key=lambda place: (len(kept[place]) <= limit.first, -place)):
         if count <= limit.members and size <= limit.size:
@@ -160,6 +159,18 @@ def _kept(values: list[bytes], limit: Limit) -> list[bytes]:
         count -= 1
         size -= len(kept.pop(place)) + 1
     return list(kept.values())
+
+
+def _members(values: list[bytes], limit: Limit) -> Iterator[bytes]:
+    """The members, less those at the end that are too many whatever else is dropped."""
+    count = 0
+    for value in values:
+        for member in filter(None, value.split(b",")):
+            if stripped := member.strip(b" \t"):
+                yield stripped
+                count += len(stripped) <= limit.first
+                if count > limit.members:
+                    return
 
 
 def _replaced(headers: Headers, name: bytes, value: bytes) -> Headers:

@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -366,6 +366,36 @@ def test_a_silent_connection_gets_nothing(service: Service) -> None:
         wire.socket.settimeout(_TIMEOUT)
         wire.send(_PLAIN)
         assert service.chain in wire.socket.recv(65536)
+
+
+def test_clients_that_send_many_requests_at_once_let_others_in_between() -> None:
+    over = threading.Event()
+
+    def flood(wire: Wire) -> None:
+        with suppress(OSError):
+            while not over.is_set():
+                wire.socket.sendall(500 * get())
+
+    def drain(wire: Wire) -> None:
+        with suppress(OSError):
+            while wire.socket.recv(65536):
+                pass
+
+    with running() as hop, ExitStack() as stack:
+        for _ in range(4):
+            wire = stack.enter_context(Wire(hop.address))
+            for work in (flood, drain):
+                threading.Thread(target=work, args=(wire,), daemon=True).start()
+        stack.callback(over.set)
+        begin = time.monotonic()
+        with Wire(hop.address) as other:
+            for _ in range(20):
+                other.send(get())
+                answer = other.answer()
+                assert answer is not None
+                assert answer.body == hop.line.encode()
+        # It used to be seconds for each.
+        assert time.monotonic() - begin < _TIMEOUT
 
 
 def _memory(hop: RunningHop) -> int:
