@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from contextlib import suppress
 from functools import lru_cache
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import requests
@@ -17,7 +18,7 @@ import urllib3
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
@@ -36,6 +37,8 @@ _IS_REMOTE: Final = 0x200
 
 _MAX_ANSWER: Final = 64 * 1024
 """Bytes of a collector's answer that are read."""
+_QUIET: Final = 60.0
+"""Seconds from one word about a full queue to the next."""
 
 
 class EncodedSpan(NamedTuple):
@@ -82,6 +85,28 @@ def encode(
     parts += [_attribute(key, value) for key, value in attributes.items()]
     parts += (_status(status), b"\x85\x01", struct.pack("<I", flags))
     return EncodedSpan(context, _field(2, b"".join(parts)))
+
+
+class Processor(BatchSpanProcessor):
+    """The SDK's processor, which words a full queue now and then, and not anew for each span.
+
+    With a collector that takes nothing, that was a tenth of what a request costs.
+    """
+
+    def __init__(self, exporter: Exporter) -> None:
+        super().__init__(exporter)
+        self._queue = self._batch_processor._queue
+        self._quiet_until = 0.0
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a span; where there is no place, the oldest goes."""
+        if len(self._queue) == self._queue.maxlen:
+            now = monotonic()
+            if now < self._quiet_until:
+                self._queue.appendleft(span)
+                return
+            self._quiet_until = now + _QUIET
+        super().on_end(span)
 
 
 class _Session(requests.Session):
