@@ -7,19 +7,9 @@ import secrets
 import sys
 import time
 
-from tests.proof import collectors, kills, limits, rolling, soak, upstreams
 from tests.proof.finding import Extent, Finding
+from tests.proof.rows import ROWS
 
-ROWS = {
-    "soak": {"soak": soak.prove},
-    "chaos": {
-        "rolling": rolling.prove,
-        "kills": kills.prove,
-        "collectors": collectors.prove,
-        "upstreams": upstreams.prove,
-        "limits": limits.prove,
-    },
-}
 _WIDTHS = (58, 36, 52, 34)
 
 
@@ -41,6 +31,7 @@ def main() -> int:
             parser.error(f"{name!r}: must be one of {', '.join(rows)}")
     extent = Extent(arguments.short, arguments.seed)
     begin = time.monotonic()
+    sys.stdout.write(f"{arguments.proof}, {'short, ' * extent.short}seed {extent.seed}\n")
     _print("what", "how much", "seen", "limit", "verdict")
     holds = True
     for name in arguments.rows or rows:
@@ -49,7 +40,7 @@ def main() -> int:
             holds = holds and finding.holds
     seconds = time.monotonic() - begin
     verdict = "all holds" if holds else "not all holds"
-    sys.stdout.write(f"{verdict}, after {seconds:.0f} s, seed {extent.seed}\n")
+    sys.stdout.write(f"{verdict}, after {seconds:.0f} s\n")
     return 0 if holds else 1
 
 

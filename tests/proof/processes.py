@@ -54,8 +54,6 @@ class Said:
     """What a hop says on standard error; read as it comes, as a full pipe would block the hop."""
 
     def __init__(self, hop: RunningHop) -> None:
-        self.size = 0
-        """Bytes."""
         self._end = b""
         self._begin = b""
         self._hop = hop
@@ -64,11 +62,11 @@ class Said:
     def _read(self) -> None:
         stream = self._hop.process.stderr
         assert stream is not None
-        for line in stream:
-            self.size += len(line)
-            if b"Traceback" in line or (self._begin and len(self._begin) < _KEPT):
-                self._begin += line
-            self._end = (self._end + line)[-_KEPT:]
+        with stream:
+            for line in stream:
+                if b"Traceback" in line or (self._begin and len(self._begin) < _KEPT):
+                    self._begin += line
+                self._end = (self._end + line)[-_KEPT:]
 
     @property
     def traceback(self) -> str:
@@ -81,16 +79,11 @@ class Said:
         return self._end.decode(errors="replace")
 
 
-def listen_to(hop: RunningHop) -> Said:
-    """Read what a hop says from now on."""
-    return Said(hop)
-
-
 @contextmanager
 def heard(app: str = "mocka", **env: str) -> Iterator[tuple[RunningHop, Said]]:
     """A running hop whose words are read."""
     with running(app, **env) as hop:
-        yield hop, listen_to(hop)
+        yield hop, Said(hop)
 
 
 def stop(*hops: RunningHop) -> tuple[bool, float]:

@@ -11,7 +11,7 @@ import uvloop
 
 from tests.proof.finding import Extent, Finding
 from tests.proof.load import Load
-from tests.proof.processes import EXIT_TIMEOUT, MIB, descriptors, listen_to, memory, stop
+from tests.proof.processes import EXIT_TIMEOUT, MIB, Said, descriptors, memory, stop
 from tests.running import RunningHop, running_chain
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def prove(extent: Extent) -> Iterator[Finding]:
     """Soak the chain."""
     count = 20_000 if extent.short else 1_000_000
     with running_chain() as hops:
-        words = [listen_to(hop) for hop in hops]
+        words = [Said(hop) for hop in hops]
         line = "".join(hop.line for hop in hops).encode()
         before = [descriptors(hop) for hop in hops]
         samples: list[tuple[int, int]] = []

@@ -28,7 +28,7 @@ from tests.running import answering, certificate, ok, peer, read_head, request
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TIMEOUT = 1.0
+_TIMEOUT = 0.5
 _IN_TIME = _TIMEOUT + 2.0
 _GROWTH = 16 * MIB
 """Of one call: an answer of 1 MiB at most, in a few copies."""
@@ -74,6 +74,11 @@ _PLAIN: dict[str, _Row] = {
     "says nothing": (hang, 504, _TOO_LATE),
     "never ends, in chunks": (endless_chunks, 502, _TOO_LARGE),
     "never ends, in chunks of a byte": (endless(_CHUNKED, b"1\r\n.\r\n"), 502, _TOO_LARGE),
+    "never ends, in chunks of two bytes": (
+        endless(_CHUNKED, b"2\r\n.,\r\n"),
+        502,
+        _TOO_LARGE,
+    ),
     "never ends a chunk extension": (endless(_CHUNKED + b"1;", b"x"), 502, _LONG_HEAD),
     "never ends its trailers": (endless(_CHUNKED + b"0\r\n", b"x-a: b\r\n"), 502, _LONG_HEAD),
     "never ends, until close": (endless(_OK + b"\r\n", b"x"), 502, _TOO_LARGE),
@@ -239,7 +244,7 @@ def _called(
                 yield Finding(
                     f"upstreams: one that {what}",
                     f"{times} calls",
-                    f"{answers[0].status} {' '.join(sorted(ends))}",
+                    f"{answers[0].status} {' '.join(sorted(ends))}, {growth / MIB:.0f} MiB",
                     f"{status}, {_IN_TIME:g} s, {_GROWTH // MIB} MiB",
                     ends == {text}
                     and all(answer.status == status for answer in answers)
