@@ -10,7 +10,8 @@ LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test lint format types check audit bench image image-test screenshots lock clean
+.PHONY: help setup demo lanes test soak chaos lint format types check audit bench image image-test \
+        screenshots lock clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +35,12 @@ lanes: $(DEMO)  ## keep those lanes running, and follow edits of the manifests (
 
 test: $(DEV)  ## run all tests
 	$(BIN)/pytest
+
+soak: $(DEV)  ## prove that a million requests leave nothing behind
+	$(BIN)/python -m tests.proof soak
+
+chaos: $(DEV)  ## prove what holds when hops, clients, upstreams and collectors misbehave
+	$(BIN)/python -m tests.proof chaos $(CHAOS)
 
 lint: $(DEV)  ## check style
 	$(BIN)/ruff check .

@@ -9,12 +9,21 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import httptools
 
 from mockservice.hop import Request
-from mockservice.propagation import HOPS_HEADER, Headers
+from mockservice.propagation import (
+    ANY_LIST,
+    HOPS_HEADER,
+    LISTS,
+    MAX_LANE_HEADERS,
+    MAX_LANE_SIZE,
+    Headers,
+    within_limits,
+)
 
 if TYPE_CHECKING:
     from mockservice.hop import Answer
@@ -35,8 +44,9 @@ IDLE_TIMEOUT: Final = 75.0
 # Seconds that a client gets to close its side, so that no reset overtakes the answer
 # (RFC 9112 section 9.6).
 _LINGER: Final = 2.0
-# Bytes that are parsed at once: bounds the requests that wait for their turn.
-_SLICE: Final = 16 * 1024
+# Bytes that are parsed at once: bounds the requests that wait for their turn, and how long others
+# wait for theirs.
+_SLICE: Final = 4 * 1024
 
 # RFC 3986 section 3.2.2, with a port; empty where the target has no authority.
 _HOST_VALUE: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
@@ -44,8 +54,9 @@ _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # What a header means here.
-_IGNORED, _CARRIED, _HOPS, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(8)
+_IGNORED, _CARRIED, _LIST, _HOPS, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(9)
 _MEANINGS: Final = {
+    **dict.fromkeys(LISTS, _LIST),
     HOPS_HEADER: _HOPS,
     b"accept": _ACCEPT,
     b"host": _HOST,
@@ -54,6 +65,8 @@ _MEANINGS: Final = {
     b"expect": _EXPECT,
 }
 _MAX_MEANINGS: Final = 1024
+# Bytes of a name that is remembered: those that anybody sends all the time are shorter.
+_MAX_REMEMBERED: Final = 64
 
 
 class Meanings(dict[bytes, int]):
@@ -65,10 +78,33 @@ class Meanings(dict[bytes, int]):
 
     def __missing__(self, name: bytes) -> int:
         lower = name.lower()
-        meaning = _CARRIED if self._carries(lower) else _MEANINGS.get(lower, _IGNORED)
-        if len(self) < _MAX_MEANINGS:
+        meaning = _MEANINGS.get(lower, _CARRIED if self._carries(lower) else _IGNORED)
+        if len(self) < _MAX_MEANINGS and len(name) <= _MAX_REMEMBERED:
             self[name] = meaning
         return meaning
+
+
+class Waiting:
+    """Connections with more to work off than is done at once.
+
+    In each turn of the loop one of them goes on: however many they are, others wait for one only.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._connections: deque[Connection] = deque()
+
+    def add(self, connection: Connection) -> None:
+        """Have `connection` go on, behind those that wait already."""
+        self._connections.append(connection)
+        if len(self._connections) == 1:
+            self._loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        connection = self._connections.popleft()
+        if self._connections:
+            self._loop.call_soon(self._next)
+        connection.go_on()
 
 
 class _Turn(NamedTuple):
@@ -81,6 +117,8 @@ class _Turn(NamedTuple):
     """Whether the connection goes on after the answer."""
     is_old: bool = False
     """Whether the client has to be told so, as HTTP/1.0 does not expect it."""
+    is_head: bool = False
+    """Whether the answer's body stays here (RFC 9110 section 9.3.2)."""
 
 
 class _RefusedError(Exception):
@@ -105,6 +143,7 @@ class Connection(asyncio.Protocol):
         "_is_full",
         "_is_paused",
         "_is_running",
+        "_is_waiting",
         "_last_used",
         "_parser",
         "_refuses",
@@ -131,6 +170,7 @@ class Connection(asyncio.Protocol):
         self._wants_continue = False
         self._wants_json = False
         self._is_running = False
+        self._is_waiting = False
         self._is_full = False
         self._is_paused = False
         self._refuses = False
@@ -149,6 +189,12 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the connection now."""
         self._transport.abort()
+
+    def go_on(self) -> None:
+        """Work off more of what has come."""
+        self._is_waiting = False
+        if not self._transport.is_closing():
+            self._run()
 
     def check_time(self, now: float) -> None:
         """Refuse a request that takes too long to come, close what nobody uses."""
@@ -198,19 +244,30 @@ class Connection(asyncio.Protocol):
 
     def _run(self) -> None:
         """Parse and answer, one after the other, until something has to be waited for."""
-        if self._is_running:
+        if self._is_running or self._is_waiting:
             # An answer came at once: the loop below goes on.
             return
         self._is_running = True
+        has_answered = has_parsed = False
         while not self._turn and not self._is_full:
             if self._turns:
+                if has_answered:
+                    self._is_waiting = True
+                    break
+                has_answered = True
                 self._answer(self._turns.popleft())
             elif self._unread and not self._refuses:
+                if has_parsed:
+                    self._is_waiting = True
+                    break
+                has_parsed = True
                 self._parse()
             else:
                 break
         self._is_running = False
-        if self._turn or self._is_full:
+        if self._is_waiting:
+            self._server.waiting.add(self)
+        if self._turn or self._is_full or self._is_waiting:
             if self._unread and not self._is_paused:
                 self._is_paused = True
                 self._transport.pause_reading()
@@ -220,7 +277,8 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-        if self._wants_continue and not self._turn and not self._transport.is_closing():
+        is_next = not self._turn and not self._turns
+        if self._wants_continue and is_next and not self._transport.is_closing():
             self._wants_continue = False
             self._transport.write(_CONTINUE)
 
@@ -243,8 +301,7 @@ class Connection(asyncio.Protocol):
         keeps = turn.keeps and not self._server.is_draining
         connection = "" if keeps and not turn.is_old else "keep-alive" if keeps else "close"
         head = self._server.head(answer, connection)
-        is_head = turn.request is not None and turn.request.method == "HEAD"
-        transport.write(head if is_head else head + answer.body)
+        transport.write(head if turn.is_head else head + answer.body)
         if not keeps:
             self._end()
         self._run()
@@ -263,10 +320,14 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, reason: str) -> None:
         """Answer so when all that came before is answered, and close then."""
+        # Where there is a target, a method has been parsed.
+        has_begun = self._begun is not None and self._url
+        is_head = bool(has_begun) and self._parser.get_method() == b"HEAD"
         self._refuses = True
         self._begun = None
         self._unread = b""
-        self._turns.append(_Turn(None, self._server.refuse(status, reason, self._wants_json)))
+        refusal = self._server.refuse(status, reason, self._wants_json)
+        self._turns.append(_Turn(None, refusal, is_head=is_head))
 
     def _parse(self) -> None:
         data, self._unread = self._unread, b""
@@ -350,13 +411,17 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         lane_headers: Headers = []
         passed: tuple[bytes, ...] = ()
-        hosts = length = 0
-        encoded = expects = False
+        hosts = codings = length = members = size = 0
+        expects = False
         meanings = self._server.meanings
         for header in self._headers:
             meaning = meanings[header[0]]
             if meaning == _CARRIED:
                 lane_headers.append(header)
+            elif meaning == _LIST:
+                lane_headers.append(header)
+                members += header[1].count(b",") + 1
+                size += len(header[1]) + 1
             elif meaning == _HOPS:
                 passed += tuple(header[1].split(b","))
             elif meaning == _ACCEPT:
@@ -366,7 +431,7 @@ class Connection(asyncio.Protocol):
             elif meaning == _LENGTH:
                 length = int(header[1])
             elif meaning == _ENCODING:
-                encoded = True
+                codings += 1 if header[1].lower() == b"chunked" else 2
             elif meaning == _EXPECT:
                 expects = header[1].lower() == b"100-continue"
         version = parser.get_http_version()
@@ -378,12 +443,22 @@ class Connection(asyncio.Protocol):
         if method == "CONNECT":
             # To the client a 2xx would be a tunnel (RFC 9110 section 9.3.6).
             raise _RefusedError(501, "CONNECT")
-        if encoded and version == "1.0":
+        if codings > 1:
+            # RFC 9112 section 6.1; the parser looks at the last one only.
+            raise _RefusedError(400, "a transfer coding other than chunked")
+        if codings and version == "1.0":
             # RFC 9112 section 6.1: its framing is to be mistrusted.
             raise _RefusedError(400, "chunks in HTTP/1.0")
         if length > MAX_BODY:
             raise _RefusedError(413, f"a request body of more than {MAX_BODY} bytes")
-        has_body = encoded or length > 0
+        if members > ANY_LIST.members or size > ANY_LIST.size:
+            lane_headers = within_limits(lane_headers)
+        if len(lane_headers) > MAX_LANE_HEADERS:
+            raise _RefusedError(400, f"more than {MAX_LANE_HEADERS} lane headers")
+        # A head that came at once is no longer than a slice.
+        if self._head_size and sum(map(len, chain(*lane_headers))) > MAX_LANE_SIZE:
+            raise _RefusedError(400, f"lane headers of more than {MAX_LANE_SIZE} bytes")
+        has_body = codings > 0 or length > 0
         self._wants_continue = expects and has_body and version == "1.1"
         # The parser leaves out the body of a request that asks for an upgrade.
         skips_body = has_body and parser.should_upgrade()
@@ -397,7 +472,7 @@ class Connection(asyncio.Protocol):
             self._client_ip,
         )
         keeps = parser.should_keep_alive() and not skips_body
-        return _Turn(request, keeps=keeps, is_old=version == "1.0")
+        return _Turn(request, keeps=keeps, is_old=version == "1.0", is_head=method == "HEAD")
 
     def _target(self, method: str) -> str:
         """Path and query, without scheme and authority (RFC 9112 section 3.2)."""

@@ -8,13 +8,17 @@ remain the SDK's. Field numbers: opentelemetry-proto, `opentelemetry/proto/trace
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import requests
+import urllib3
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
@@ -30,6 +34,11 @@ Value = str | int | tuple[str, ...]
 # SpanFlags: whether the parent is remote is known, and whether it is.
 _HAS_IS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
+
+_MAX_ANSWER: Final = 64 * 1024
+"""Bytes of a collector's answer that are read."""
+_QUIET: Final = 60.0
+"""Seconds from one word about a full queue to the next."""
 
 
 class EncodedSpan(NamedTuple):
@@ -78,6 +87,41 @@ def encode(
     return EncodedSpan(context, _field(2, b"".join(parts)))
 
 
+class Processor(BatchSpanProcessor):
+    """The SDK's processor, which words a full queue now and then, and not anew for each span.
+
+    With a collector that takes nothing, that was a tenth of what a request costs.
+    """
+
+    def __init__(self, exporter: Exporter) -> None:
+        super().__init__(exporter)
+        self._queue = self._batch_processor._queue
+        self._quiet_until = 0.0
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a span; where there is no place, the oldest goes."""
+        if len(self._queue) == self._queue.maxlen:
+            now = monotonic()
+            if now < self._quiet_until:
+                self._queue.appendleft(span)
+                return
+            self._quiet_until = now + _QUIET
+        super().on_end(span)
+
+
+class _Session(requests.Session):
+    """Reads no more of a collector's answer than it can have to say, which nobody asks for."""
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        response = super().send(request, **{**options, "stream": True})
+        with suppress(urllib3.exceptions.HTTPError, OSError):
+            # What has been read to its end leaves a connection that can be kept.
+            if len(response.raw.read(_MAX_ANSWER)) < _MAX_ANSWER:
+                return response
+        response.close()
+        return response
+
+
 class Exporter(OTLPSpanExporter):
     """The SDK's exporter, of spans that are encoded already, all of one resource and scope."""
 
@@ -87,7 +131,7 @@ class Exporter(OTLPSpanExporter):
         Raises:
             ValueError: one of them has a value that is not allowed.
         """
-        super().__init__()
+        super().__init__(session=_Session())
         any_span = ReadableSpan(
             "",
             INVALID_SPAN_CONTEXT,

@@ -1,15 +1,16 @@
-"""Propagation: which headers of the inbound request go on to the upstream.
+"""Propagation: which headers of the inbound request go on to the upstream, and how much of them.
 
-Names are matched without case; names and values are bytes and go on as they came.
+Names are matched without case; names and values are bytes and go on as they came, lists beyond
+their limits less the members that are too many.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Headers = list[tuple[bytes, bytes]]
 """Header fields in the order in which they came, repeated ones included."""
@@ -94,6 +95,36 @@ NEVER_CARRIED: Final = frozenset(
 """What no setting makes a hop carry."""
 
 
+class Limit(NamedTuple):
+    """What of a list goes on at most, all its fields together; a longer one loses members."""
+
+    members: int
+    size: int
+    """Bytes, commas included."""
+    first: int
+    """Members of more bytes than this are the first to be dropped."""
+
+
+LISTS: Final = {
+    # W3C Baggage section 3.3.2: at least so much of it has to go on.
+    b"baggage": Limit(members=64, size=8192, first=8192),
+    # W3C Trace Context sections 3.3.1.1 and 3.3.1.5, which has no greatest size, but the least.
+    b"tracestate": Limit(members=32, size=8192, first=128),
+}
+"""The carried headers that are lists of members between commas."""
+
+ANY_LIST: Final = Limit(
+    min(limit.members for limit in LISTS.values()), min(limit.size for limit in LISTS.values()), 0
+)
+"""What is within this limit is within that of every list."""
+
+MAX_LANE_HEADERS: Final = 64
+"""Fields that are carried. A sidecar adds some, and takes 100 (Envoy, "max_headers_count")."""
+MAX_LANE_SIZE: Final = 32 * 1024
+"""Bytes of the fields that are carried. A sidecar takes 60 KiB with all others (Envoy,
+"max_request_headers_kb"); a hop that takes a request would else have the next one refuse it."""
+
+
 class Propagation:
     """Knows the lane headers: `CARRIED` and what `lane_headers` adds."""
 
@@ -108,6 +139,55 @@ class Propagation:
             return True
         is_kept = name in NEVER_CARRIED or name == FAULT_HEADER
         return name.startswith(self._prefixes) and not is_kept
+
+
+def within_limits(headers: Headers) -> Headers:
+    """`headers` with no more members in any of `LISTS` than its limit allows.
+
+    Members go as wholes: those that are longer than `Limit.first` from the end of the list on, then
+    the others. What is left of a list stands in one field, where the first of its fields was.
+    """
+    for name, limit in LISTS.items():
+        values = [value for header, value in headers if header.lower() == name]
+        members = sum(value.count(b",") + 1 for value in values)
+        if members > limit.members or sum(map(len, values)) + len(values) - 1 > limit.size:
+            headers = _replaced(headers, name, b",".join(_kept(values, limit)))
+    return headers
+
+
+def _kept(values: list[bytes], limit: Limit) -> list[bytes]:
+    kept = dict(enumerate(_members(values, limit)))
+    count, size = len(kept), sum(map(len, kept.values())) + len(kept) - 1
+    for place in sorted(kept, key=lambda place: (len(kept[place]) <= limit.first, -place)):
+        if count <= limit.members and size <= limit.size:
+            break
+        count -= 1
+        size -= len(kept.pop(place)) + 1
+    return list(kept.values())
+
+
+def _members(values: list[bytes], limit: Limit) -> Iterator[bytes]:
+    """The members, less those at the end that are too many whatever else is dropped."""
+    count = 0
+    for value in values:
+        for member in filter(None, value.split(b",")):
+            if stripped := member.strip(b" \t"):
+                yield stripped
+                count += len(stripped) <= limit.first
+                if count > limit.members:
+                    return
+
+
+def _replaced(headers: Headers, name: bytes, value: bytes) -> Headers:
+    """`headers` with `value`, if there is any, in place of all the fields of this name."""
+    replaced: Headers = []
+    for header in headers:
+        if header[0].lower() != name:
+            replaced.append(header)
+        elif value:
+            replaced.append((header[0], value))
+            value = b""
+    return replaced
 
 
 def values_by_name(headers: Headers) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from time import time
 from typing import TYPE_CHECKING, Final
 
 from mockservice.chain import TEXT_TYPE
-from mockservice.connection import Connection, Meanings
+from mockservice.connection import Connection, Meanings, Waiting
 from mockservice.hop import Answer, Request
 from mockservice.propagation import Propagation
 from mockservice.scrape import Scrapes
@@ -53,6 +53,7 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self.propagation = Propagation(settings.lane_headers)
         self.meanings = Meanings(self)
+        self.waiting = Waiting(self.loop)
         self.connections: set[Connection] = set()
         self.is_draining = False
         self.refuse = hop.refuse_request

@@ -20,7 +20,6 @@ from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -81,7 +80,7 @@ class Tracing:
         try:
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
             exporter = otlp.Exporter(resource, "mockservice", __version__)
-            self._spans = _Spans(self._provider, BatchSpanProcessor(exporter))
+            self._spans = _Spans(self._provider, otlp.Processor(exporter))
         except ValueError as error:
             raise SettingError("OTEL_*", str(error), "as the specification has it") from error
 
@@ -145,7 +144,7 @@ class _OpenSpan(NamedTuple):
 class _Spans:
     """Begins and ends spans. Sampler, ids, limits, batches and export are the SDK's."""
 
-    def __init__(self, provider: TracerProvider, processor: BatchSpanProcessor) -> None:
+    def __init__(self, provider: TracerProvider, processor: otlp.Processor) -> None:
         self.current: _OpenSpan | None = None
         """The server span of the request that is being taken: a request goes from the server to
         the upstream call without a wait between, but for `Tracing.in_current_span`."""

@@ -236,7 +236,6 @@ class _Connection(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_body",
-        "_body_size",
         "_content_type",
         "_end",
         "_framed",
@@ -338,14 +337,14 @@ class _Connection(asyncio.Protocol):
             end(result)
 
     def _whole(self) -> Answer:
-        return Answer(self._parser.get_status_code(), self._content_type, b"".join(self._body))
+        return Answer(self._parser.get_status_code(), self._content_type, bytes(self._body))
 
     def _start_message(self) -> None:
         self._in_head = True
         self._framed = False
         self._content_type = b""
-        self._body: list[bytes] = []
-        self._body_size = 0
+        # Not a list of what comes: each of its parts may be a byte.
+        self._body = bytearray()
 
     # What the parser calls.
 
@@ -366,11 +365,14 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self.reusable = self._parser.should_keep_alive()
+        status = self._parser.get_status_code()
+        if not 100 <= status <= 599:
+            # RFC 9110 section 15
+            raise _InvalidAnswerError(f"a status of {status}")
 
     def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-        self._body_size += len(body)
-        if self._body_size > MAX_BODY:
+        self._body += body
+        if len(self._body) > MAX_BODY:
             raise _InvalidAnswerError(f"an answer of more than {MAX_BODY} bytes")
 
     def on_message_complete(self) -> None:

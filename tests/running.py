@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 START_TIMEOUT = 20.0
 """Seconds that a process gets to become ready on a busy machine."""
@@ -244,3 +245,13 @@ def running_request(**env: str) -> Iterator[tuple[RunningHop, Callable[[], str]]
             return answer
 
         yield hop, finish
+
+
+def certificate(folder: Path, subject: str = "DNS:localhost") -> Path:
+    """A self-signed certificate of this `subjectAltName`, and its key, in one new file."""
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "
+    command += f"-addext subjectAltName={subject} -keyout key.pem -out cert.pem"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_bytes((folder / "cert.pem").read_bytes() + (folder / "key.pem").read_bytes())
+    return both

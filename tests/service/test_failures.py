@@ -3,18 +3,24 @@
 import json
 import socket
 import ssl
-import struct
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.misbehaving import (
+    dribble_body,
+    endless_chunks,
+    endless_header,
+    endless_headers,
+    hang,
+    reset,
+)
 from tests.running import (
     Peer,
     answering,
+    certificate,
     new_address,
     ok,
     peer,
@@ -24,38 +30,6 @@ from tests.running import (
 )
 
 _MIB = 1024 * 1024
-
-
-def _reset(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
-def _hang(connection: socket.socket) -> None:
-    connection.recv(1)
-
-
-def _dribble(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    while True:
-        connection.sendall(b".")
-        time.sleep(0.05)
-
-
-def _endless(line: bytes) -> Callable[[socket.socket], None]:
-    def serve(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\n")
-        while True:
-            connection.sendall(line * 4096)
-
-    return serve
-
-
-def _endless_chunks(connection: socket.socket) -> None:
-    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while True:
-        connection.sendall(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
-
 
 _TOO_LARGE = "(invalid: an answer of more than 1048576 bytes)"
 _LONG_HEAD = "(invalid: headers of more than 65536 bytes)"
@@ -67,17 +41,19 @@ _TIMEOUT = "(timeout: no answer within 0.5 s)"
 @pytest.mark.parametrize(
     ("serve", "status", "reason"),
     [
-        (_reset, 502, "(unreachable: connection reset)"),
+        (reset, 502, "(unreachable: connection reset)"),
         (answering(b""), 502, "(unreachable: closed without an answer)"),
-        (_hang, 504, _TIMEOUT),
-        (_dribble, 504, _TIMEOUT),
+        (hang, 504, _TIMEOUT),
+        (dribble_body, 504, _TIMEOUT),
         (answering(ok(b"x" * (_MIB + 1))), 502, _TOO_LARGE),
-        (_endless_chunks, 502, _TOO_LARGE),
+        (endless_chunks, 502, _TOO_LARGE),
         (answering(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (_MIB + 1)), 502, _TOO_LARGE),
-        (_endless(b"x-header: value\r\n"), 502, _LONG_HEAD),
-        (_endless(b"x"), 502, _LONG_HEAD),
+        (endless_headers, 502, _LONG_HEAD),
+        (endless_header, 502, _LONG_HEAD),
         (answering(b"SSH-2.0-OpenSSH_9.2\r\n"), 502, _NOT_HTTP),
         (answering(b"<html>HTTP/0.9"), 502, _NOT_HTTP),
+        (answering(b"HTTP/1.1 000 Huh\r\n\r\n"), 502, "(invalid: a status of 0)"),
+        (answering(b"HTTP/1.1 600 Huh\r\n\r\n"), 502, "(invalid: a status of 600)"),
         (answering(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), 502, _NOT_HTTP),
         (
             answering(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
@@ -143,7 +119,7 @@ def test_the_chain_so_far_and_the_upstreams_own_status_are_passed_on() -> None:
 
 
 def test_of_hops_that_all_wait_the_last_one_names_what_hangs() -> None:
-    with peer(_hang) as other, running_chain(other.url, upstream_timeout="2") as hops:
+    with peer(hang) as other, running_chain(other.url, upstream_timeout="2") as hops:
         response = request(hops[0].url)
         assert response.status == 504
         lines = "".join(hop.line for hop in hops)
@@ -160,20 +136,9 @@ def test_a_failure_leaves_the_next_request_alone() -> None:
         assert [request(hop.url).status for _ in range(4)] == [502, 200, 502, 200]
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost, with its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "
-        "-addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem".split(),
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
-    both = folder / "both.pem"
-    both.write_bytes((folder / "cert.pem").read_bytes() + (folder / "key.pem").read_bytes())
-    return both
+@pytest.fixture(scope="module", name="certificate")
+def _certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

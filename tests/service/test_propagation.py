@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mockservice.propagation import LISTS, Headers, within_limits
 from tests.running import Peer, answering, exchange, ok, peer, running_chain
 
 _CARRIED = """
@@ -115,3 +118,91 @@ def test_a_prefix_carries_no_header_that_ends_at_each_hop(
 ) -> None:
     lines = _after_three_hops(entry_with_lane_headers, upstream, [f"{name}: 0".encode()])
     assert not _named(lines, name.encode())
+
+
+def _members(lines: list[bytes]) -> list[bytes]:
+    """The members of a list, whatever fields they stand in."""
+    return [member for line in lines for member in line.partition(b": ")[2].split(b",")]
+
+
+def _keys(count: int, size: int = 5) -> list[bytes]:
+    """Members of `size` bytes, each of another key."""
+    return [(b"k%03d=" % number).ljust(size, b"x") for number in range(count)]
+
+
+_LONG = [b"long%d=" % number + b"x" * 200 for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "sent", "kept"),
+    [
+        (b"baggage", _keys(64), _keys(64)),
+        (b"baggage", _keys(65), _keys(64)),
+        (b"baggage", _keys(2000), _keys(64)),
+        (b"baggage", [*_keys(32, 255), b"y"], _keys(32, 255)),
+        (b"baggage", _keys(10, 1000), _keys(8, 1000)),
+        (b"baggage", [b"a=1", b"b=" + b"x" * 8192, b"c=1"], [b"a=1", b"c=1"]),
+        (b"baggage", [b"b=" + b"x" * 8192], []),
+        (b"tracestate", _keys(32), _keys(32)),
+        (b"tracestate", _keys(40), _keys(32)),
+        (b"tracestate", _keys(16) + _LONG + _keys(14), _keys(16) + _LONG[:2] + _keys(14)),
+        (b"tracestate", [*_LONG, *_keys(32)], _keys(32)),
+        (b"tracestate", _keys(30, 500), _keys(16, 500)),
+    ],
+)
+@pytest.mark.parametrize("fields", [1, 3], ids=["one field", "three fields"])
+def test_lists_go_on_up_to_their_limits_and_in_whole_members(
+    entry: str, upstream: Peer, name: bytes, sent: list[bytes], kept: list[bytes], fields: int
+) -> None:
+    place = -(-len(sent) // fields)
+    lines = [
+        b"%b: %b" % (name, b",".join(sent[start : start + place]))
+        for start in range(0, len(sent), place)
+    ]
+    after = _named(_after_three_hops(entry, upstream, [b"x-lane: v1", *lines, b"env: e"]), name)
+    assert _members(after) == kept
+    if sent == kept:
+        assert after == lines
+
+
+def test_lane_headers_that_the_next_hop_could_not_take_are_refused(entry: str) -> None:
+    for count, size in ((65, 1), (4, 9000)):
+        lines = b"".join(b"x-env: %b\r\n" % (b"x" * size) for _ in range(count))
+        answer = exchange(entry, b"GET / HTTP/1.1\r\nHost: mocka\r\n" + lines + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"-> mocka(rejected: " in answer
+
+
+def test_as_many_lane_headers_as_are_taken_pass_all_hops(entry: str, upstream: Peer) -> None:
+    many = [b"x-lane: %d" % number for number in range(64)]
+    assert _after_three_hops(entry, upstream, many)[-64:] == many
+    large = [b"x-lane: " + b"x" * 16000, b"x-env: " + b"y" * 16000]
+    assert _after_three_hops(entry, upstream, large)[-2:] == large
+
+
+_MEMBERS = st.lists(
+    st.binary(max_size=300).map(lambda member: member.replace(b",", b"").strip(b" \t")),
+    max_size=100,
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"baggage", b"TraceState", b"x-lane"]), _MEMBERS)))
+def test_members_are_kept_whole_in_order_and_within_limits(
+    lists: list[tuple[bytes, list[bytes]]],
+) -> None:
+    headers = [(name, b",".join(members)) for name, members in lists]
+    bounded = within_limits(headers)
+    for name, limit in LISTS.items():
+        sent, kept = (_list_of(fields, name) for fields in (headers, bounded))
+        assert len(kept) <= limit.members
+        assert len(b",".join(kept)) <= limit.size
+        rest = iter(sent)
+        assert all(member in rest for member in kept)
+    others = [header for header in headers if header[0] == b"x-lane"]
+    assert [header for header in bounded if header[0] == b"x-lane"] == others
+    assert within_limits(bounded) == bounded
+
+
+def _list_of(headers: Headers, name: bytes) -> list[bytes]:
+    values = [value for header, value in headers if header.lower() == name]
+    return [member for value in values for member in value.split(b",") if member]

@@ -1,0 +1,144 @@
+"""Collectors that misbehave cost requests nothing, and no hop its memory or its exit."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import ExitStack
+from statistics import median
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from tests.misbehaving import dribble, endless, hang, reset
+from tests.proof.finding import Extent, Finding
+from tests.proof.load import Load
+from tests.proof.processes import EXIT_TIMEOUT, MIB, Said, memory, peak_memory, stop
+from tests.running import answering, new_address, peer, read_head, running, running_chain
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+
+    from tests.running import RunningHop
+
+_ROUNDS = 7
+_RATIO = 0.9
+"""Of the throughput with a collector that is well."""
+_GROWTH = 32 * MIB
+"""Of a hop: 2048 spans that wait and 512 that are being sent, and what a load takes anyway."""
+_TAKEN = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+def _take(after: float = 0.0) -> Callable[[socket.socket], None]:
+    """Take exports, `after` so many seconds each."""
+
+    def serve(connection: socket.socket) -> None:
+        while head := read_head(connection):
+            head, _, body = head.partition(b"\r\n\r\n")
+            length = _LENGTH.search(head)
+            left = int(length[1]) - len(body) if length else 0
+            while left > 0 and (part := connection.recv(min(left, 65536))):
+                left -= len(part)
+            time.sleep(after)
+            connection.sendall(_TAKEN)
+
+    return serve
+
+
+_COLLECTORS = {
+    "hangs": hang,
+    "refuses": None,
+    "resets": reset,
+    "answers garbage": answering(bytes(range(256)) * 16),
+    "never ends its answer": endless(_TAKEN.replace(b": 0", b": %d" % 2**30), b"x" * 65536),
+    "answers 503 each time": answering(
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    ),
+    "is slow": _take(after=2.0),
+    "dribbles": dribble(_TAKEN[:-4], b"x", 0.2),
+}
+_IN_SHORT = ("hangs", "answers garbage", "never ends its answer")
+
+
+def prove(extent: Extent) -> Iterator[Finding]:
+    """Run two chains, each with another collector."""
+    with ExitStack() as stack:
+        healthy = [] if extent.short else _chain(stack, _take())
+        for what in _IN_SHORT if extent.short else _COLLECTORS:
+            with ExitStack() as inner:
+                chain = (_hop if extent.short else _chain)(inner, _COLLECTORS[what])
+                yield from _compared(what, healthy, chain, extent)
+
+
+def _chain(stack: ExitStack, serve: Callable[[socket.socket], None] | None) -> list[RunningHop]:
+    """Three hops that export to this collector; None: to where nobody listens."""
+    return _listened_to(stack.enter_context(running_chain(**_exporting(stack, serve))))
+
+
+def _hop(stack: ExitStack, serve: Callable[[socket.socket], None] | None) -> list[RunningHop]:
+    """As `_chain`, of one hop."""
+    return _listened_to([stack.enter_context(running(**_exporting(stack, serve)))])
+
+
+def _exporting(stack: ExitStack, serve: Callable[[socket.socket], None] | None) -> dict[str, str]:
+    url = f"http://{new_address()}:4318"
+    if serve is not None:
+        url = stack.enter_context(peer(serve, read=False)).url
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": url}
+
+
+def _listened_to(hops: list[RunningHop]) -> list[RunningHop]:
+    for hop in hops:
+        Said(hop)
+    return hops
+
+
+def _compared(
+    what: str, healthy: list[RunningHop], hops: list[RunningHop], extent: Extent
+) -> Iterator[Finding]:
+    what = f"collectors: one that {what}"
+    before = [memory(hop) for hop in hops]
+    loads: list[Load] = []
+    if extent.short:
+        loads.append(_load(hops, count=2000))
+    else:
+        speeds: tuple[list[float], list[float]] = ([], [])
+        for _ in range(_ROUNDS):
+            for chain, seen in zip((healthy, hops), speeds, strict=True):
+                load = _load(chain, count=4000)
+                seen.append(load.done / load.seconds)
+                loads.append(load)
+        of_healthy, of_this = map(median, speeds)
+        yield Finding(
+            f"{what}: throughput",
+            f"medians of {_ROUNDS} rounds each",
+            f"{of_this:,.0f}/s, {of_healthy:,.0f}/s with a good one ({of_this / of_healthy:.2f})",
+            f"at least {_RATIO}",
+            of_this >= _RATIO * of_healthy,
+        )
+    failed = sum(len(load.failed) for load in loads)
+    done = sum(load.done for load in loads)
+    growth = max(peak_memory(hop) - size for hop, size in zip(hops, before, strict=True))
+    is_clean, seconds = stop(*hops)
+    yield Finding(
+        what,
+        f"{done:,} requests",
+        f"{failed} failed, {growth / MIB:.0f} MiB more, exit {'0' if is_clean else 'not 0'}",
+        f"0 failed, {_GROWTH // MIB} MiB, exit 0 in {EXIT_TIMEOUT:g} s",
+        not failed and growth <= _GROWTH and is_clean and seconds <= EXIT_TIMEOUT,
+    )
+
+
+def _load(hops: list[RunningHop], count: int) -> Load:
+    line = "".join(hop.line for hop in hops).encode()
+    load = Load(
+        hops[0].address,
+        lambda status, body: (status, body) == (200, line),
+        connections=4,
+        depth=4,
+        count=count,
+    )
+    uvloop.run(load.run())
+    return load
