@@ -26,7 +26,8 @@ COPY mockservice mockservice
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps dist/*.whl \
  && PYTHONPYCACHEPREFIX=/opt/venv/pycache /opt/venv/bin/python -P -c 'import runpy, \
-        mockservice.cli, mockservice.healthcheck, mockservice.serve, mockservice.tracing'
+        mockservice.cli, mockservice.healthcheck, mockservice.serve, mockservice.injector, \
+        mockservice.telemetry.exposition, mockservice.telemetry.tracing'
 
 # What is in there now, for who has to know.
 COPY .ci/sbom.py ./

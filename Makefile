@@ -30,8 +30,8 @@ $(DEMO) $(DEV) $(BENCH):
 demo: $(DEMO)  ## run the walkthrough's lanes on this machine, probe them, stop them
 	@$(BIN)/python -m mockservice.demo $(LANES)
 
-lanes: $(DEMO)  ## keep those lanes running, and follow edits of the manifests (LANES=...)
-	@$(BIN)/mockservice lanes --watch $(LANES)
+lanes: $(DEMO)  ## keep those lanes running, their page too, and follow edits of the manifests (LANES=...)
+	@$(BIN)/mockservice lanes --watch --watch-page $(LANES)
 
 test: $(DEV)  ## run all tests
 	$(BIN)/pytest

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mockservice.hop import Calls, Done
     from mockservice.settings import Settings
-    from mockservice.tracing import Tracing
+    from mockservice.telemetry.tracing import Tracing
 
 
 class Injector:

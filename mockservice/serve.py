@@ -14,18 +14,18 @@ import uvloop
 from mockservice import workers
 from mockservice.address import find_pod_ip
 from mockservice.hop import Hop, new_hop_id
-from mockservice.logs import Logs, keep_standard_error
-from mockservice.metrics import Metrics
-from mockservice.observed import ObservedHop
 from mockservice.server import Server
 from mockservice.settings import SettingError, Settings
+from mockservice.telemetry.logs import Logs, keep_standard_error
+from mockservice.telemetry.metrics import Metrics
+from mockservice.telemetry.observed import ObservedHop
 from mockservice.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mockservice.hop import Calls
-    from mockservice.tracing import Tracing
+    from mockservice.telemetry.tracing import Tracing
 
 _USAGE: Final = """\
 usage: mockservice serve
@@ -154,7 +154,7 @@ def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:
     disabled = env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     if not endpoint or disabled or exporter == "none":
         return None
-    from mockservice.tracing import Tracing
+    from mockservice.telemetry.tracing import Tracing
 
     return Tracing(settings, env)
 

@@ -15,16 +15,16 @@ from mockservice.chain import TEXT_TYPE
 from mockservice.connection import Connection, Meanings, Waiting
 from mockservice.hop import Answer, Request
 from mockservice.propagation import Propagation
-from mockservice.scrape import Scrapes
 from mockservice.settings import SettingError
+from mockservice.telemetry.scrape import Scrapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mockservice.hop import Answers
-    from mockservice.metrics import Metrics
-    from mockservice.observed import ObservedHop
     from mockservice.settings import Settings
+    from mockservice.telemetry.metrics import Metrics
+    from mockservice.telemetry.observed import ObservedHop
 
 GRACE_PERIOD: Final = 10.0
 """Seconds that requests in flight get to finish once the server drains."""

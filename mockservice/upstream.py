@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import httptools
 
 from mockservice.chain import Failure
-from mockservice.metrics import Pool
+from mockservice.telemetry.metrics import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mockservice.metrics import Durations
     from mockservice.settings import UpstreamUrl
+    from mockservice.telemetry.metrics import Durations
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of an upstream's body that are taken; a longer one is a failure."""

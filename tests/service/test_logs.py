@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mockservice.lines import MAX_WAITING, Lines
+from mockservice.telemetry.lines import MAX_WAITING, Lines
 from tests.running import (
     RunningHop,
     answering,

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_prom
 
 from mockservice.chain import FAILURE_KINDS
 from mockservice.faults import FAULT_KINDS
-from mockservice.metrics import BOUNDS
+from mockservice.telemetry.metrics import BOUNDS
 from tests.running import (
     RunningHop,
     answering,

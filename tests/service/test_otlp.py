@@ -24,7 +24,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from mockservice import otlp
+from mockservice.telemetry import otlp
 from tests.running import Peer, new_address, ok, peer, read_head, request, running, wait_until
 
 if TYPE_CHECKING:

@@ -23,9 +23,10 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mockservice import __version__, otlp
+from mockservice import __version__
 from mockservice.propagation import B3_HEADERS, W3C_TRACE_HEADERS, Headers, values_by_name
 from mockservice.settings import SettingError
+from mockservice.telemetry import otlp
 from mockservice.upstream import UpstreamError
 
 if TYPE_CHECKING:

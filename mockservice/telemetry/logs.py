@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from time import time
 from typing import Final
 
-from mockservice.lines import Lines
+from mockservice.telemetry.lines import Lines
 
 MAX_TEXT: Final = 512
 """Characters of a text in a line; a longer one is cut."""

@@ -17,13 +17,13 @@ from prometheus_client.exposition import generate_latest as prometheus_text
 from prometheus_client.openmetrics.exposition import generate_latest as open_metrics_text
 from prometheus_client.process_collector import ProcessCollector
 
-from mockservice.metrics import BOUNDS
 from mockservice.propagation import TRACEPARENT
+from mockservice.telemetry.metrics import BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mockservice.metrics import Series, Snapshot
+    from mockservice.telemetry.metrics import Series, Snapshot
 
 _UPPER_ENDS: Final = [*map(str, BOUNDS), "+Inf"]
 _HOP: Final = ["app", "version"]

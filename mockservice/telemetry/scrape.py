@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mockservice.hop import Request
-    from mockservice.metrics import Metrics
     from mockservice.settings import Settings
+    from mockservice.telemetry.metrics import Metrics
 
 _OPEN_METRICS: Final = "application/openmetrics-text"
 _TYPES: Final = {
@@ -48,7 +48,7 @@ class Scrapes:
     def _write(self, open_metrics: bool) -> Answer:
         try:
             # Takes time and memory, which a hop that nobody scrapes saves.
-            from mockservice import exposition
+            from mockservice.telemetry import exposition
 
             snapshot = self._metrics.snapshot()
             text = exposition.text(self._app, self._version, snapshot, open_metrics=open_metrics)

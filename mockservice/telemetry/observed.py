@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mockservice.hop import Answer, Hop, Request
-    from mockservice.logs import Logs
-    from mockservice.metrics import Metrics
     from mockservice.settings import Settings
+    from mockservice.telemetry.logs import Logs
+    from mockservice.telemetry.metrics import Metrics
 
 
 class ObservedHop:

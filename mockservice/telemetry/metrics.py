@@ -1,8 +1,8 @@
 """What a hop counts: its requests and its upstream calls, in plain cells of shared memory.
 
 Names and boundaries are those of OpenTelemetry's semantic conventions for HTTP metrics. All that
-a request pays is a few additions: `mockservice.exposition` makes text of the cells once somebody
-asks. Each process of a hop counts into a block of its own, which all of them read.
+a request pays is a few additions: `mockservice.telemetry.exposition` makes text of the cells once
+somebody asks. Each process of a hop counts into a block of its own, which all of them read.
 """
 
 from __future__ import annotations
