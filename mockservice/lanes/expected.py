@@ -24,19 +24,20 @@ def routes_by_path(mesh: Mesh) -> Iterator[tuple[Route, Match, str]]:
 
 
 def expected_weights(mesh: Mesh) -> dict[str, float] | None:
-    """The weights of the first route that names a path, by version.
+    """The weights of the route that the first path takes by itself, by version.
 
-    None where that route asks for more than a path, or the version behind it is not just one.
+    None where there is no such route, or where the version behind it is not just one.
     """
-    route, match, _ = next(routes_by_path(mesh), (None, None, ""))
-    if route is None or match is None or match.headers or match.method:
-        return None
+    path = next((path for _, _, path in routes_by_path(mesh)), None)
     weights: Counter[str] = Counter()
-    for destination in route.destinations:
-        versions = _versions(mesh, destination, destination.subset)
-        if len(versions) != 1:
-            return None
-        weights[versions.pop()] += destination.weight
+    for route, match, its_path in routes_by_path(mesh):
+        if its_path == path and not match.headers and not match.method:
+            for destination in route.destinations:
+                versions = _versions(mesh, destination, destination.subset)
+                if len(versions) != 1:
+                    return None
+                weights[versions.pop()] += destination.weight
+            break
     return {lane: float(weight) for lane, weight in weights.items()} if weights.total() else None
 
 
@@ -51,9 +52,11 @@ def baseline(mesh: Mesh) -> str | None:
 
 
 def example_headers(mesh: Mesh) -> Pairs:
-    """Headers that enter a lane, where the routes ask for some: of one beside the baseline."""
+    """Headers that enter a lane, where all routes ask for some: of one beside the baseline."""
     entrances: dict[bool, Pairs] = {}
     for route, match, _ in routes_by_path(mesh):
+        if not match.headers:
+            return ()
         versions = {
             version
             for destination in route.destinations

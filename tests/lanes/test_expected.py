@@ -76,3 +76,13 @@ def test_weights_are_expected_only_where_the_routes_tell_them(
 ) -> None:
     mesh = load([write(tmp_path / "mock.yaml", *PODS, at_gateway(route))])
     assert expected_weights(mesh) == weights
+
+
+def test_headers_are_needed_only_where_no_route_does_without(tmp_path: Path) -> None:
+    canary = {"match": [WITH_HEADER], "route": [to(MOCKA, "v2")]}
+    rest = {"match": [PATH], "route": [to(MOCKA, "v1", 80), to(MOCKA, "v2", 20)]}
+    both = load([write(tmp_path / "both.yaml", *PODS, at_gateway(canary, rest))])
+    assert example_headers(both) == ()
+    assert expected_weights(both) == {"v1": 80, "v2": 20}
+    alone = load([write(tmp_path / "alone.yaml", *PODS, at_gateway(canary))])
+    assert dict(example_headers(alone)) == {"x-lane": "v2"}
