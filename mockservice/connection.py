@@ -53,6 +53,10 @@ _HOST_VALUE: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+# Ids in `x-mock-hops` that are looked at, more than a chain may have, and bytes of all of them.
+_MAX_PASSED: Final = 64
+_MAX_PASSED_SIZE: Final = 1024
+
 # What a header means here.
 _IGNORED, _CARRIED, _LIST, _HOPS, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(9)
 _MEANINGS: Final = {
@@ -244,7 +248,10 @@ class Connection(asyncio.Protocol):
 
     def _run(self) -> None:
         """Parse and answer, one after the other, until something has to be waited for."""
-        if self._is_running or self._is_waiting:
+        if self._is_waiting:
+            self._pause()
+            return
+        if self._is_running:
             # An answer came at once: the loop below goes on.
             return
         self._is_running = True
@@ -268,9 +275,7 @@ class Connection(asyncio.Protocol):
         if self._is_waiting:
             self._server.waiting.add(self)
         if self._turn or self._is_full or self._is_waiting:
-            if self._unread and not self._is_paused:
-                self._is_paused = True
-                self._transport.pause_reading()
+            self._pause()
         elif self._ended:
             self._transport.close()
         elif self._is_paused:
@@ -281,6 +286,12 @@ class Connection(asyncio.Protocol):
         if self._wants_continue and is_next and not self._transport.is_closing():
             self._wants_continue = False
             self._transport.write(_CONTINUE)
+
+    def _pause(self) -> None:
+        """Read nothing more while there is something to be parsed."""
+        if self._unread and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
 
     def _answer(self, turn: _Turn) -> None:
         self._turn = turn
@@ -411,7 +422,7 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         lane_headers: Headers = []
         passed: tuple[bytes, ...] = ()
-        hosts = codings = length = members = size = 0
+        hosts = codings = length = members = size = passed_size = 0
         expects = False
         meanings = self._server.meanings
         for header in self._headers:
@@ -423,7 +434,8 @@ class Connection(asyncio.Protocol):
                 members += header[1].count(b",") + 1
                 size += len(header[1]) + 1
             elif meaning == _HOPS:
-                passed += tuple(header[1].split(b","))
+                passed += tuple(header[1].split(b",", _MAX_PASSED))
+                passed_size += len(header[1])
             elif meaning == _ACCEPT:
                 self._wants_json = self._wants_json or b"application/json" in header[1].lower()
             elif meaning == _HOST:
@@ -451,6 +463,8 @@ class Connection(asyncio.Protocol):
             raise _RefusedError(400, "chunks in HTTP/1.0")
         if length > MAX_BODY:
             raise _RefusedError(413, f"a request body of more than {MAX_BODY} bytes")
+        if passed_size > _MAX_PASSED_SIZE and len(passed) < _MAX_PASSED:
+            raise _RefusedError(400, "not the hops of a chain")
         if members > ANY_LIST.members or size > ANY_LIST.size:
             lane_headers = within_limits(lane_headers)
         if len(lane_headers) > MAX_LANE_HEADERS:

@@ -6,7 +6,7 @@ There is one only where a setting asks for faults.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mockservice import faults
 from mockservice.chain import Failure
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mockservice.hop import Calls, Done
     from mockservice.settings import Settings
     from mockservice.telemetry.tracing import Tracing
+
+MAX_DELAYED: Final = 1024
+"""Requests that are delayed at once; each holds its connection, even if its client has left."""
 
 
 class Injector:
@@ -45,6 +48,7 @@ class Injector:
         self._upstream = upstream
         self._tracing = tracing
         self._count = count
+        self._delayed = 0
         self._loop = asyncio.get_running_loop()
 
     def get(self, headers: Headers, timeout: float, done: Done) -> None:
@@ -55,6 +59,10 @@ class Injector:
             timeout: seconds that the upstream gets; a delay takes none of them.
             done: called once, with None behind the last hop, and told of a delay if there was one.
         """
+        if self._delayed >= MAX_DELAYED:
+            reason = f"more than {MAX_DELAYED} requests are delayed"
+            done(UpstreamError(503, Failure(self._app, "rejected", reason)))
+            return
         try:
             delay, abort = faults.draw(self._of_request(headers))
         except ValueError as error:
@@ -71,6 +79,7 @@ class Injector:
         self._tell(told)
 
         def go_on() -> None:
+            self._delayed -= delay is not None
             slow = told.get("delay")
             if abort is None:
                 self._call(headers, timeout, lambda outcome, _=None: done(outcome, slow))
@@ -80,6 +89,7 @@ class Injector:
         if delay is None:
             go_on()
         else:
+            self._delayed += 1
             later = go_on if self._tracing is None else self._tracing.in_current_span(go_on)
             self._loop.call_later(delay, later)
 

@@ -224,7 +224,8 @@ def trace_id_of(headers: Headers) -> str | None:
 
 def ids_of(headers: Headers) -> tuple[str | None, str | None]:
     """The trace id and the span id in W3C `traceparent`, else in B3; None for what is not there."""
-    values = {name.lower(): value for name, value in headers}
+    # Of repeated ones the first counts, for the SDK's propagators too.
+    values = {name.lower(): value for name, value in reversed(headers)}
     if span_id := values.get(b"x-b3-spanid"):
         values[b"x-b3-traceid"] = b"%b-%b" % (values.get(b"x-b3-traceid", b""), span_id)
     for name, pattern in _IDS.items():

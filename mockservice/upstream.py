@@ -297,8 +297,10 @@ class _Connection(asyncio.Protocol):
             # The parser wraps what a callback raised.
             cause = error.__context__
             problem = str(cause) if isinstance(cause, _InvalidAnswerError) else "not HTTP"
-        if problem is None and self._received > (MAX_HEAD if self._in_head else _MAX_RECEIVED):
+        if problem is None and self._in_head and self._received > MAX_HEAD:
             problem = f"headers of more than {MAX_HEAD} bytes"
+        elif problem is None and self._received > _MAX_RECEIVED:
+            problem = f"more than {_MAX_RECEIVED} bytes for a body of {MAX_BODY}"
         if self._answer is not None:
             self.reusable = self.reusable and problem is None
             self._finish(self._answer)

@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as open_met
 from prometheus_client.process_collector import ProcessCollector
 
 from mockservice.propagation import TRACEPARENT
-from mockservice.telemetry.metrics import BOUNDS
+from mockservice.telemetry.metrics import BOUNDS, CALL_ERRORS, OTHER_ERROR, REQUEST_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class _Page(NamedTuple):
             "http_server_request_duration_seconds",
             "How long requests took to answer.",
             snapshot.requests,
-            first_error=500,
+            first_error=REQUEST_ERRORS,
         )
         active = GaugeMetricFamily(
             "http_server_active_requests", "Requests that are being answered.", labels=_HOP
@@ -61,7 +61,7 @@ class _Page(NamedTuple):
             "http_client_request_duration_seconds",
             "How long upstream calls took.",
             snapshot.calls,
-            first_error=400,
+            first_error=CALL_ERRORS,
         )
         pool = GaugeMetricFamily(
             "http_client_open_connections",
@@ -85,9 +85,10 @@ class _Page(NamedTuple):
         """A histogram; statuses from `first_error` on are errors ("HTTP metrics", error.type)."""
         family = HistogramMetricFamily(name, description, labels=_OUTCOME, unit="seconds")
         for series in all_series:
-            is_error = series.status.isdigit() and int(series.status) >= first_error
-            error_type = series.kind or (series.status if is_error else "")
-            labels = [*self.hop, series.status, error_type]
+            status = "_OTHER" if series.status < 0 else str(series.status or "")
+            is_error = series.status >= first_error or series.status == OTHER_ERROR
+            error_type = series.kind or (status if is_error else "")
+            labels = [*self.hop, status, error_type]
             family.add_metric(labels, _buckets(series), series.sum)
         return family
 

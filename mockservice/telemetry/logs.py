@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import sys
+import traceback
 from datetime import UTC, datetime
 from time import time
 from typing import Final
@@ -14,8 +16,12 @@ from mockservice.telemetry.lines import Lines
 
 MAX_TEXT: Final = 512
 """Characters of a text in a line; a longer one is cut."""
+MAX_LINE: Final = select.PIPE_BUF
+"""Bytes of a line: so many go into a pipe as a whole, whoever else writes (pipe(7))."""
 _STANDARD_ERROR: Final = 2
 _CLOSE_TIMEOUT: Final = 1.0
+
+_Line = dict[str, str | float | None]
 
 # ASCII alone: what a terminal or a log's reader would take for a command or a line end is escaped.
 _encode: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
@@ -57,18 +63,22 @@ class Logs:
         fields: dict[str, str | float | None],
     ) -> bytes:
         now = datetime.fromtimestamp(time(), UTC).isoformat(timespec="milliseconds")
-        line: dict[str, str | float | None] = {
+        line: _Line = {
             "time": now.replace("+00:00", "Z"),
             "level": level,
             **self._hop,
             "trace_id": trace_id,
             "span_id": span_id,
-            "message": _bounded(message),
+            "message": message,
+            **{name: value for name, value in fields.items() if value is not None},
         }
-        for name, value in fields.items():
-            if value is not None:
-                line[name] = _bounded(value) if isinstance(value, str) else value
-        return f"{_encode(line)}\n".encode("ascii")
+        limit = 2 * MAX_TEXT
+        encoded = b""
+        while not encoded or len(encoded) > MAX_LINE:
+            # What is escaped takes up to six times its characters.
+            limit //= 2
+            encoded = f"{_encode(_bounded(line, limit))}\n".encode("ascii")
+        return encoded
 
     def _lost(self, lines: int) -> bytes:
         message = f"{lines} lines lost: standard error did not take them"
@@ -100,12 +110,31 @@ class _Handler(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             message = f"{message} ({type(error).__name__}: {error})"
-        self._logs.write(record.levelname.lower(), message, logger=record.name)
+        self._logs.write(
+            record.levelname.lower(),
+            message,
+            logger=record.name,
+            exception_stacktrace=None if error is None else _stack(error),
+        )
 
 
-def _bounded(text: str) -> str:
-    """`text` in no more than `MAX_TEXT` characters, and none that JSON readers stumble over."""
-    if len(text) > MAX_TEXT:
-        text = f"{text[: MAX_TEXT - 1]}…"
-    # Bytes that are no UTF-8 (PEP 383) show in hexadecimal.
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _stack(error: BaseException) -> str:
+    """Where an error comes from, the innermost call first, in one line."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    return " < ".join(
+        f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}"  # noqa: PTH119
+        for frame in frames
+    )
+
+
+def _bounded(line: _Line, limit: int) -> _Line:
+    """`line` with no text of more than `limit` characters, all of them such as JSON may have."""
+    bounded: _Line = {}
+    for name, value in line.items():
+        if isinstance(value, str):
+            if len(value) > limit:
+                value = f"{value[: limit - 1]}…"
+            # Bytes that are no UTF-8 (PEP 383) show in hexadecimal.
+            value = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        bounded[name] = value
+    return bounded

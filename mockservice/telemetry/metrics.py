@@ -32,9 +32,16 @@ HTTP metrics", `http.server.request.duration`)."""
 # Seconds that a bucket keeps its exemplar at least: one in a while is enough, and costs less.
 _EXEMPLAR_AGE: Final = 1.0
 
+OTHER: Final = -1
+OTHER_ERROR: Final = -2
+"""These stand for all statuses that are not registered."""
+REQUEST_ERRORS: Final = 500
+CALL_ERRORS: Final = 400
+"""From this status on a request, or an upstream call, has failed ("HTTP metrics", `error.type`)."""
+
 # All that the labels may say, so that neither clients nor upstreams make new series: no status
 # where none was received, and one value for those that are not registered.
-_STATUSES: Final = ("", *(str(status.value) for status in HTTPStatus), "_OTHER")
+_STATUSES: Final = (0, *(status.value for status in HTTPStatus), OTHER, OTHER_ERROR)
 _KINDS: Final = ("", *FAILURE_KINDS)
 
 # A row counts what has the same labels: the sum of the seconds, then a cell for each bucket.
@@ -74,8 +81,8 @@ has not been looked at), the seconds that it took, and when it ended, by `time.p
 class Series(NamedTuple):
     """Those requests or calls whose labels are the same, of all processes."""
 
-    status: str
-    """Empty: none was received."""
+    status: int
+    """0: none was received; `OTHER` and `OTHER_ERROR`: one that is not registered."""
     kind: str
     """Out of `FAILURE_KINDS`; empty: the hop itself names no failure."""
     counts: Sequence[float]
@@ -101,16 +108,18 @@ class Snapshot(NamedTuple):
 class Durations:
     """A histogram of how long requests or calls took, by what came of them."""
 
-    def __init__(self, cells: Cells, start: int) -> None:
+    def __init__(self, cells: Cells, start: int, first_error: int) -> None:
         self._cells = cells
+        self._first_error = first_error
         self._start = start
         rows = range(start, start + _HISTOGRAM, _ROWS)
         self._rows = {
-            int(status) if status else None: row
-            for status, row in zip(_STATUSES[:-1], rows, strict=False)
+            status or None: row
+            for status, row in zip(_STATUSES, rows, strict=True)
+            if status not in (OTHER, OTHER_ERROR)
         }
         self._row_of_200 = self._rows[200]
-        self._rows_of_others = rows[-1]
+        self._rows_of_others = rows[-2:]
         self.active = 0
         """Those that have begun and not ended, of this process."""
         self.due = [0.0] * (start + _HISTOGRAM)
@@ -136,7 +145,9 @@ class Durations:
             cells[row] += seconds
             cells[row + 1] += 1
             return row + 1
-        row = self._rows.get(status, self._rows_of_others)
+        row = self._rows.get(status, -1)
+        if row < 0:
+            row = self._rows_of_others[(status or 0) >= self._first_error]
         if failure is not None:
             row += _ROW_OF_KIND[failure.kind]
         cell = row + bisect_left(_ENDS, seconds)
@@ -181,8 +192,8 @@ class Metrics:
         """Count into the block of this process of the hop, the first of which is 0."""
         self._own = self._blocks[process]
         self._own[_PID] = os.getpid()
-        self.requests = Durations(self._own, 0)
-        self.calls = Durations(self._own, _HISTOGRAM)
+        self.requests = Durations(self._own, 0, REQUEST_ERRORS)
+        self.calls = Durations(self._own, _HISTOGRAM, CALL_ERRORS)
 
     def count_fault(self, kind: str) -> None:
         """Count one out of `FAULT_KINDS` that was injected."""

@@ -79,9 +79,9 @@ class ObservedHop:
         seconds: float | None = None,
     ) -> None:
         """One line about one request, with what there was of it."""
-        headers = [] if request is None else list(request.lane_headers)
-        if own is not None:
-            headers.append((b"traceparent", own))
+        headers = [] if own is None else [(b"traceparent", own)]
+        if request is not None:
+            headers += request.lane_headers
         status = answer.status
         failure = answer.failure
         error_type = None

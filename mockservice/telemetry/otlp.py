@@ -113,7 +113,9 @@ class _Session(requests.Session):
     """Reads no more of a collector's answer than it can have to say, which nobody asks for."""
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        response = super().send(request, **{**options, "stream": True})
+        # What comes with a redirect would be read whole; spans go where they are meant to.
+        options |= {"stream": True, "allow_redirects": False}
+        response = super().send(request, **options)
         with suppress(urllib3.exceptions.HTTPError, OSError):
             # What has been read to its end leaves a connection that can be kept.
             if len(response.raw.read(_MAX_ANSWER)) < _MAX_ANSWER:

@@ -244,7 +244,8 @@ class TracedHop:
         )
 
         def end(answer: Answer) -> None:
-            self._spans.end(span, *_ended(answer.status, error=answer.status >= 500))
+            kind = None if answer.failure is None else answer.failure.kind
+            self._spans.end(span, *_ended(answer.status, answer.status >= 500, kind))
             reply(answer)
 
         self._spans.current = span
@@ -289,7 +290,7 @@ class TracedUpstream:
                 status = trace.Status(trace.StatusCode.ERROR, outcome.failure.reason)
                 self._spans.end(span, status, {"error.type": outcome.failure.kind})
             else:
-                self._spans.end(span, *_ended(outcome.status, error=outcome.status >= 400))
+                self._spans.end(span, *_ended(outcome.status, outcome.status >= 400))
             done(outcome)
 
         self._upstream.get(headers, timeout, end)
@@ -333,9 +334,11 @@ def _propagation(names: str | None) -> tuple[CompositePropagator, frozenset[byte
     return CompositePropagator(propagators), rewritten
 
 
-def _ended(status: int, *, error: bool) -> tuple[trace.Status, dict[str, otlp.Value]]:
-    if error:
-        return _ERROR, {"http.response.status_code": status, "error.type": str(status)}
+def _ended(
+    status: int, is_error: bool, kind: str | None = None
+) -> tuple[trace.Status, dict[str, otlp.Value]]:
+    if is_error:
+        return _ERROR, {"http.response.status_code": status, "error.type": kind or str(status)}
     return _UNSET, {"http.response.status_code": status}
 
 

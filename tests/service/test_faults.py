@@ -1,5 +1,6 @@
 """Faults on demand: by the environment and by a header, at the hop that they are for, marked."""
 
+import asyncio
 import json
 import re
 import signal
@@ -14,8 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mockservice.chain import Chain
+from mockservice import injector
+from mockservice.chain import Chain, Failure
 from mockservice.faults import MAX_FAULTS, MAX_HEADER, Delay, Fault, draw, read_header
+from mockservice.settings import Settings
+from mockservice.upstream import Outcome, UpstreamError
 from tests.chance import is_plausible
 from tests.running import (
     RunningHop,
@@ -283,3 +287,22 @@ def test_reserved_paths_have_no_faults() -> None:
 def test_without_faults_the_injector_is_not_there() -> None:
     code = "import sys, mockservice.serve; sys.exit('mockservice.injector' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
+
+
+async def test_no_more_requests_are_delayed_at_once_than_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(injector, "MAX_DELAYED", 2)
+    slow = Fault("mocka", delay=Delay(0.05, 0.05))
+    settings = Settings("mocka", "v1", faults=(slow,))
+    ended: list[Outcome | None] = []
+    calls = injector.Injector(settings, None, lambda _: None)
+    for _ in range(3):
+        calls.get([], 5.0, lambda outcome, _=None, /: ended.append(outcome))
+    reason = "more than 2 requests are delayed"
+    assert ended == [UpstreamError(503, Failure("mocka", "rejected", reason))]
+    async with asyncio.timeout(10):
+        while len(ended) < 3:
+            await asyncio.sleep(0.01)
+    calls.get([], 5.0, lambda outcome, _=None, /: ended.append(outcome))
+    assert ended[1:] == [None, None]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mockservice.telemetry.lines import MAX_WAITING, Lines
+from mockservice.telemetry.logs import MAX_LINE
 from tests.running import (
     RunningHop,
     answering,
@@ -226,7 +227,9 @@ def test_a_bad_setting_stays_one_plain_line() -> None:
 
 
 def test_lines_of_workers_stay_whole() -> None:
-    with running(workers="3", access_log="on") as hop:
+    # What is escaped in the line takes six times its characters.
+    long = f"GET / HTTP/1.0\r\nx-mock-fault: {'😀' * 500}\r\n\r\n".encode()
+    with running(workers="3", access_log="on", fault_header="on") as hop:
         read: list[bytes] = []
         assert hop.process.stderr is not None
         stderr = hop.process.stderr
@@ -235,7 +238,7 @@ def test_lines_of_workers_stay_whole() -> None:
 
         def ask() -> None:
             for _ in range(100):
-                assert request(f"{hop.url}{'x' * 300}").status == 200
+                assert exchange(hop.address, long).startswith(b"HTTP/1.1 400 ")
 
         clients = [threading.Thread(target=ask) for _ in range(4)]
         for client in clients:
@@ -245,6 +248,24 @@ def test_lines_of_workers_stay_whole() -> None:
         assert hop.stop() == 0
         reader.join(20)
     assert len(_read(read[0].decode())) == 400
+    assert 2000 < max(map(len, read[0].splitlines())) < MAX_LINE
+
+
+def test_an_error_that_nobody_expected_says_where_it_comes_from() -> None:
+    logged = (
+        "import logging; from mockservice.telemetry.logs import Logs; "
+        "logs = Logs('mocka', 'v1'); logs.take_over()\n"
+        "def inner(): 1 / 0\n"
+        "try: inner()\n"
+        "except ZeroDivisionError: logging.exception('callback')\n"
+        "logs.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", logged], capture_output=True, text=True, check=True
+    )
+    [line] = _read(done.stderr)
+    assert line["message"] == "callback (ZeroDivisionError: division by zero)"
+    assert line["exception_stacktrace"] == "<string>:2 inner < <string>:3 <module>"
 
 
 # Where lines go.

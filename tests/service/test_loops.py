@@ -41,3 +41,11 @@ def test_a_chain_has_at_most_32_hops(passed: int, status: int) -> None:
         assert response.status == status
         text = hop.line if status == 200 else "-> mocka(loop: more than 32 hops)"
         assert response.text == text
+
+
+@pytest.mark.parametrize("value", ["0" * 1025, ",".join(["0" * 600] * 2)])
+def test_what_no_chain_has_passed_is_refused_at_once(value: str) -> None:
+    with running() as hop:
+        response = request(hop.url, {"x-mock-hops": value})
+        assert response.status == 400
+        assert response.text == "-> mocka(rejected: not the hops of a chain)"

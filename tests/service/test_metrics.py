@@ -170,6 +170,25 @@ def test_a_loop_is_counted() -> None:
         assert _outcomes(hop, _SERVER) == {("508", "loop"): 1, ("508", "508"): 1}
 
 
+@pytest.mark.parametrize(
+    ("status", "by_server", "by_client"),
+    [
+        (299, ("200", ""), ("_OTHER", "")),
+        (399, ("_OTHER", ""), ("_OTHER", "")),
+        (499, ("_OTHER", ""), ("_OTHER", "_OTHER")),
+        (599, ("_OTHER", "_OTHER"), ("_OTHER", "_OTHER")),
+    ],
+)
+def test_a_status_that_is_not_registered_is_an_error_like_others_of_its_class(
+    status: int, by_server: tuple[str, str], by_client: tuple[str, str]
+) -> None:
+    answer = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode()
+    with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
+        request(hop.url)
+        assert _outcomes(hop, _SERVER) == {by_server: 1}
+        assert _outcomes(hop, _CLIENT) == {by_client: 1}
+
+
 def test_faults_on_demand_are_told_from_failures() -> None:
     with running(fault_abort="503", fault_abort_percent="100", fault_delay="0.001") as hop:
         for _ in range(3):
@@ -485,7 +504,7 @@ def test_nothing_that_others_send_becomes_a_label() -> None:
                 raise AssertionError(name)
     # All registered statuses, each failure, and one value for all that are not.
     assert len(_outcomes_of(families[_CLIENT])) < 80
-    assert ("_OTHER", "") in _outcomes_of(families[_CLIENT])
+    assert ("_OTHER", "_OTHER") in _outcomes_of(families[_CLIENT])
 
 
 def _outcomes_of(family: Metric) -> set[tuple[str, str]]:

@@ -164,7 +164,7 @@ def test_a_failure_is_an_error_on_both_spans(receiver: Receiver) -> None:
         assert request(hop.url).status == 502
         (_, server), (_, client) = receiver.wait_for(2)
     assert server.status.code == client.status.code == Status.STATUS_CODE_ERROR
-    assert attributes(server.attributes)["error.type"] == "502"
+    assert attributes(server.attributes)["error.type"] == "unreachable"
     assert attributes(client.attributes)["error.type"] == "unreachable"
     assert client.status.message == "connection refused"
 
