@@ -63,8 +63,10 @@ async def test_a_load_without_an_end_goes_on_until_it_is_closed() -> None:
                 seen += 1
                 if seen == 40:
                     break
+        # What is on its way arrives.
+        await asyncio.sleep(0.3)
         sent = len(asked.requests)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
         assert len(asked.requests) == sent <= 40 + 2
 
 
