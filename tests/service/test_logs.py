@@ -212,7 +212,9 @@ def test_what_libraries_log_has_the_same_form() -> None:
     with running(**env, OTEL_EXPORTER_OTLP_TIMEOUT="1") as hop:
         for _ in range(3):
             request(hop.url)
-        wait_until(lambda: bool(select.select([hop.process.stderr], [], [], 0)[0]))
+        stderr = hop.process.stderr
+        assert stderr is not None
+        wait_until(lambda: bool(select.select([stderr], [], [], 0)[0]))
         lines = _lines(hop)
     assert lines
     assert {line["level"] for line in lines} <= {"warning", "error"}
