@@ -39,6 +39,7 @@ _INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 _NOT_HTTP = "(invalid: not HTTP)"
 _TOO_EARLY = "(invalid: an answer that ends too early)"
 _TOO_LARGE = "(invalid: an answer of more than 1048576 bytes)"
+_TOO_MUCH = "(invalid: more than 6356992 bytes for a body of 1048576)"
 _LONG_HEAD = "(invalid: headers of more than 65536 bytes)"
 _TOO_LATE = f"(timeout: no answer within {_TIMEOUT:g} s)"
 _RESET = "(unreachable: connection reset)"
@@ -79,8 +80,8 @@ _PLAIN: dict[str, _Row] = {
         502,
         _TOO_LARGE,
     ),
-    "never ends a chunk extension": (endless(_CHUNKED + b"1;", b"x"), 502, _LONG_HEAD),
-    "never ends its trailers": (endless(_CHUNKED + b"0\r\n", b"x-a: b\r\n"), 502, _LONG_HEAD),
+    "never ends a chunk extension": (endless(_CHUNKED + b"1;", b"x"), 502, _TOO_MUCH),
+    "never ends its trailers": (endless(_CHUNKED + b"0\r\n", b"x-a: b\r\n"), 502, _TOO_MUCH),
     "never ends, until close": (endless(_OK + b"\r\n", b"x"), 502, _TOO_LARGE),
     "never ends its headers": (endless_headers, 502, _LONG_HEAD),
     "never ends one header": (endless_header, 502, _LONG_HEAD),
