@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from tests import shapes
 from tests.proof.attacks import ATTACKS
 from tests.proof.canary import Canary, Measured, canary
 from tests.proof.finding import Extent, Finding
-from tests.proof.processes import MIB, Said, descriptors, heard, memory
+from tests.proof.processes import MIB, Said, descriptors, heard, memory, stop
 from tests.proof.recorder import Recorder, recording
 
 if TYPE_CHECKING:
@@ -39,14 +39,33 @@ _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 def prove(extent: Extent) -> Iterator[Finding]:
     """Attack a hop in each way, beside a client that does all as it should."""
     yield uvloop.run(_inject())
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # The hop inherits it.
+    # The hop inherits the limit.
+    with _many_descriptors(), heard() as (hop, said):
+        with canary(hop.address) as other:
+            other.sing(_SETTLE)
+            for name, (attack, connections) in ATTACKS.items():
+                count = max(8, connections // 10) if extent.short else connections
+                yield uvloop.run(_attacked(name, attack, count, hop, said, other, extent.short))
+        is_clean, _ = stop(hop)
+        said.wait()
+        yield Finding(
+            "clients: the hop's exit",
+            f"{said.lines} lines said",
+            f"{'0' if is_clean else 'not 0'}, {'crashed' if said.crashed else 'no crash'}",
+            "0, no crash",
+            is_clean and not said.crashed,
+        )
+
+
+@contextmanager
+def _many_descriptors() -> Iterator[None]:
+    """As many open files as there may be, for this process and those that it starts meanwhile."""
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with heard() as (hop, said), canary(hop.address) as other:
-        other.sing(_SETTLE)
-        for name, (attack, connections) in ATTACKS.items():
-            count = max(8, connections // 10) if extent.short else connections
-            yield uvloop.run(_attacked(name, attack, count, hop, said, other, extent.short))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))
 
 
 async def _attacked(
@@ -92,7 +111,7 @@ async def _attacked(
         and answered > 0
         and growth <= _GROWTH
         and hop.process.poll() is None
-        and not said.traceback
+        and not said.crashed
         and descriptors(hop) <= files + _SLACK,
     )
 

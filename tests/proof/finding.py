@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+_NO_HANG = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -26,6 +28,10 @@ class Extent:
     """Counts, in seconds; timings are left out."""
     seed: int
     """What is random comes of this."""
+
+    def within(self, seconds: float) -> float:
+        """A limit in seconds; in short, one that proves no more than that nothing hangs."""
+        return max(seconds, _NO_HANG) if self.short else seconds
 
 
 Prove = Callable[[Extent], Iterator[Finding]]

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from mockservice.propagation import CARRIED, FAULT_HEADER
 from tests.proof.finding import Extent, Finding
 from tests.proof.grammar import CORPUS, Grammar, seeds
-from tests.proof.processes import MIB, Said, heard, memory
+from tests.proof.processes import MIB, Said, heard, memory, stop
 from tests.proof.reading import Request, read
 from tests.proof.recorder import BODY, Recorder, recording
+from tests.running import new_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,7 @@ _LENGTH = re.compile(rb"^Content-Length: (\d+)\r$", re.MULTILINE)
 _CLOSES = re.compile(rb"^Connection: close\r$", re.MULTILINE)
 _STATUSES = frozenset((200, 400, 408, 413, 501, 508))
 _REJECTED = re.compile(rb"-> mocka\((rejected|loop): .*\)")
+_FAULTY = re.compile(rb"-> mocka\((rejected: x-mock-fault: .*|injected: abort [45]\d\d)\)")
 
 
 class _Fuzzing:
@@ -49,7 +52,8 @@ class _Fuzzing:
         self.problems: list[tuple[str, bytes]] = []
         self._hop = hop
         self._recorder = recorder
-        self._line = hop.line.encode() + BODY
+        self._own = hop.line.encode()
+        self._line = self._own + BODY
 
     async def send(self, streams: list[bytes], chance: random.Random) -> None:
         """Send each of `streams` over a connection of its own, and check what comes back."""
@@ -107,10 +111,14 @@ class _Fuzzing:
             if status == 100:
                 continue
             length = _LENGTH.search(headers[0])
-            if length is None or status not in _STATUSES:
+            if length is None or not (status in _STATUSES or 400 <= status < 600):
                 return f"status {status}, {headers[0]!r}"
             # The last answer may be to what the hop cannot read as a HEAD, or alone can.
-            is_last = place + int(length[1]) == len(received) or place == len(received)
+            is_last = place == len(received) or (
+                place + int(length[1]) == len(received)
+                # What begins so is no body, but may be just as long as one.
+                and not received.startswith(b"HTTP/1.1 ", place)
+            )
             is_head = (
                 place == len(received)
                 if is_last and status != 200
@@ -130,10 +138,17 @@ class _Fuzzing:
         return ""
 
     def _is_right(self, status: int, body: bytes) -> bool:
+        # Any other is one that the request asks for.
+        if status not in _STATUSES and b"abort %d" % status not in body:
+            return False
         if body.startswith(b"{"):
             document = json.loads(body)
             return bool(document["hops"]) if status == 200 else "error" in document
-        return body == self._line if status == 200 else _REJECTED.fullmatch(body) is not None
+        if status == 200:
+            return body == self._line
+        if body.startswith(self._own):
+            return _FAULTY.fullmatch(body.removeprefix(self._own)) is not None
+        return _REJECTED.fullmatch(body) is not None
 
     async def watch(self) -> None:
         """Be a client that does all as it should, and is answered so throughout."""
@@ -162,8 +177,15 @@ def prove(extent: Extent) -> Iterator[Finding]:
 
 
 async def _fuzz(seed: int, count: int) -> list[Finding]:
-    async with recording() as recorder:
-        with heard(upstream_url=recorder.url) as (hop, said):
+    async with recording(CARRIED | {FAULT_HEADER}) as recorder:
+        # All that works on requests, or words them, does so.
+        env = {
+            "upstream_url": recorder.url,
+            "access_log": "on",
+            "fault_header": "on",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{new_address()}:4318",
+        }
+        with heard(**env) as (hop, said):
             return await _fuzz_hop(hop, said, recorder, seed, count)
 
 
@@ -182,6 +204,9 @@ async def _fuzz_hop(
     seconds = time.monotonic() - begin
     canary.cancel()
     growth = memory(hop) - before
+    lives = hop.process.poll() is None
+    is_clean, _ = await asyncio.to_thread(stop, hop)
+    said.wait()
     for stream in filter(None, (stream for _, stream in fuzzing.problems)):
         # To be sent again each time.
         (CORPUS / f"found-{hashlib.sha256(stream).hexdigest()[:12]}.http").write_bytes(stream)
@@ -205,11 +230,15 @@ async def _fuzz_hop(
         Finding(
             "fuzz: the hop lives, another client is answered",
             f"{fuzzing.canaries:,} requests of its",
-            f"{growth / MIB:.0f} MiB more{said.traceback[:300] and ', a traceback'}",
-            f"{_GROWTH // MIB} MiB, no traceback",
-            hop.process.poll() is None
-            and growth <= _GROWTH
-            and not said.traceback
-            and fuzzing.canaries > 0,
+            f"{growth / MIB:.0f} MiB more",
+            f"{_GROWTH // MIB} MiB",
+            lives and growth <= _GROWTH and fuzzing.canaries > 0,
+        ),
+        Finding(
+            "fuzz: the hop's words and its exit",
+            f"{said.lines:,} lines",
+            f"exit {'0' if is_clean else 'not 0'}, {said.crashed[:300] or 'no crash'}",
+            "exit 0, all JSON, no crash",
+            is_clean and said.lines > 0 and not said.crashed,
         ),
     ]

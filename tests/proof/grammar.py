@@ -51,6 +51,7 @@ _VALUES = (
     b"a=b",
     b"a=b,c=d;e",
     b"application/json",
+    b"mocka; abort=418; percent=50",
     b"*/*",
     b'"q"',
     b"  sp  ",

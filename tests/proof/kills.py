@@ -15,7 +15,7 @@ import uvloop
 from tests.proof.finding import Extent, Finding
 from tests.proof.load import Failed, Load
 from tests.proof.processes import Said
-from tests.running import RunningHop, new_address, start
+from tests.running import RunningHop, new_address, request, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,8 @@ class _Outage:
 class _Chain:
     """Three hops on fixed addresses."""
 
-    def __init__(self) -> None:
+    def __init__(self, recovery: float) -> None:
+        self._recovery = recovery
         self.addresses = [new_address() for _ in _APPS]
         self.outages: list[_Outage] = []
         self.hops: list[RunningHop] = []
@@ -83,12 +84,17 @@ class _Chain:
             hop.process.kill()
             hop.process.wait()
 
+    def is_whole(self) -> bool:
+        """Whether it answers as it should."""
+        answer = request(self.hops[0].url)
+        return (answer.status, answer.body) == (200, self.line)
+
     def explains(self, failed: Failed) -> bool:
         """Whether a failure is one that an outage makes, with the right hop named."""
         outages = [
             outage
             for outage in self.outages
-            if outage.killed <= failed.ended <= outage.ready + _RECOVERY
+            if outage.killed <= failed.ended <= outage.ready + self._recovery
         ]
         if failed.status is None:
             # Who has no hop to talk to gets no answer.
@@ -105,13 +111,14 @@ def prove(extent: Extent) -> Iterator[Finding]:
     """Kill hops at random."""
     seconds = 6.0 if extent.short else 120.0
     chance = random.Random(extent.seed)
-    chain = _Chain()
+    recovery, in_time = extent.within(_RECOVERY), extent.within(_IN_TIME)
+    chain = _Chain(recovery)
 
     async def kill_all() -> tuple[Load, float]:
         load = Load(
             chain.addresses[0],
             lambda status, body: (status, body) == (200, chain.line),
-            timeout=_IN_TIME + 7,
+            timeout=in_time + 7,
             pause=0.001,
         )
         running = asyncio.create_task(load.run())
@@ -130,6 +137,7 @@ def prove(extent: Extent) -> Iterator[Finding]:
 
     try:
         load, waited = uvloop.run(kill_all())
+        is_whole = chain.is_whole()
     finally:
         chain.close()
     odd = [failed for failed in load.failed if not chain.explains(failed)]
@@ -138,14 +146,21 @@ def prove(extent: Extent) -> Iterator[Finding]:
         "kills: failures name the hop that was killed",
         amount,
         f"{len(load.failed)} failed, {len(odd)} not so{f': {odd[0]}' if odd else ''}",
-        "each, until 1 s after it is back",
+        f"each, until {recovery:g} s after it is back",
         not odd and bool(load.failed) and load.answered > len(load.failed),
+    )
+    yield Finding(
+        "kills: the chain in the end",
+        amount,
+        "whole" if is_whole else "not whole",
+        "whole",
+        is_whole,
     )
     slowest = max((failed.ended - failed.began for failed in load.failed), default=0.0)
     yield Finding(
         "kills: the slowest failure",
         amount,
-        "in time" if max(slowest, waited) <= _IN_TIME else f"{max(slowest, waited):.2f} s",
-        f"{_IN_TIME:g} s",
-        max(slowest, waited) <= _IN_TIME,
+        "in time" if max(slowest, waited) <= in_time else f"{max(slowest, waited):.2f} s",
+        f"{in_time:g} s",
+        max(slowest, waited) <= in_time,
     )

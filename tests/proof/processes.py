@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import threading
@@ -54,29 +55,47 @@ class Said:
     """What a hop says on standard error; read as it comes, as a full pipe would block the hop."""
 
     def __init__(self, hop: RunningHop) -> None:
+        self.lines = 0
         self._end = b""
-        self._begin = b""
+        self._crash = b""
         self._hop = hop
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         stream = self._hop.process.stderr
         assert stream is not None
         with stream:
             for line in stream:
-                if b"Traceback" in line or (self._begin and len(self._begin) < _KEPT):
-                    self._begin += line
+                self.lines += 1
+                if _tells_of_crash(line) if not self._crash else len(self._crash) < _KEPT:
+                    self._crash += line
                 self._end = (self._end + line)[-_KEPT:]
 
+    def wait(self) -> None:
+        """Until all is read that a hop has said that has ended."""
+        self._reader.join(EXIT_TIMEOUT)
+        assert not self._reader.is_alive()
+
     @property
-    def traceback(self) -> str:
-        """The first traceback, and what followed; empty where there was none."""
-        return self._begin.decode(errors="replace")
+    def crashed(self) -> str:
+        """The first line that tells of an exception nobody caught, and what followed; or empty."""
+        return self._crash.decode(errors="replace")
 
     @property
     def end(self) -> str:
         """The last lines."""
         return self._end.decode(errors="replace")
+
+
+def _tells_of_crash(line: bytes) -> bool:
+    """Whether a line is none of the hop's own, or one about what its event loop had to catch."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return True
+    is_line = isinstance(told, dict)
+    return not is_line or "exception_stacktrace" in told or told.get("logger") == "asyncio"
 
 
 @contextmanager

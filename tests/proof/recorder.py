@@ -30,7 +30,8 @@ _MAX_PROBLEMS = 20
 class Recorder:
     """What has come, and what of it should not have."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, carried: frozenset[bytes]) -> None:
+        self._carried = carried
         self.url = f"http://{address}:8000/"
         self.calls = 0
         self.problems: list[str] = []
@@ -58,7 +59,7 @@ class Recorder:
             elif place < len(_OWN):
                 if not self._own[names[place]].fullmatch(field[2]):
                     problem = f"own header {field[0]!r}"
-            elif names[place] not in CARRIED:
+            elif names[place] not in self._carried:
                 problem = f"not carried: {field[0]!r}"
             elif names[place] == b"x-lane":
                 self.lanes.append(field[2])
@@ -84,10 +85,10 @@ class _Wire(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def recording() -> AsyncIterator[Recorder]:
-    """A recorder that listens."""
+async def recording(carried: frozenset[bytes] = CARRIED) -> AsyncIterator[Recorder]:
+    """A recorder that listens, and takes these headers beside those that each call has."""
     address = new_address()
-    recorder = Recorder(address)
+    recorder = Recorder(address, carried)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Wire(recorder), address, 8000)
     try:

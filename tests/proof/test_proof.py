@@ -1,13 +1,18 @@
 """The short versions of `make soak` and `make chaos`: counts, no timings."""
 
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 
 from tests.proof.finding import Extent, Prove
 from tests.proof.grammar import Grammar
+from tests.proof.processes import Said, heard, stop
 from tests.proof.reading import read
 from tests.proof.rows import ROWS
+from tests.running import RunningHop, exchange, new_address, request, wait_until
 from tests.shapes import ANSWERED, REFUSED, Row
 
 _SEED = 1
@@ -36,3 +41,51 @@ def test_the_independent_reading_takes_nothing_more(sent: bytes) -> None:
 def test_the_same_seed_makes_the_same_requests() -> None:
     first, second = (Grammar(random.Random(_SEED)) for _ in range(2))
     assert [first.stream() for _ in range(50)] == [second.stream() for _ in range(50)]
+
+
+_CRASHING = """
+import sys
+from threading import Thread
+from mockservice import serve
+from mockservice.server import Server
+
+def fail():
+    raise RuntimeError("planted")
+
+def answer(self, request, reply):
+    if request.target == "/crash":
+        {crash}
+    whole(self, request, reply)
+
+whole, Server.answer = Server.answer, answer
+sys.exit(serve.main([]))
+"""
+
+
+@pytest.mark.parametrize(
+    "crash", ["fail()", "self.loop.call_soon(fail)", "Thread(target=fail).start()"]
+)
+def test_a_crash_is_seen(crash: str) -> None:
+    address = new_address()
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CRASHING.format(crash=crash)],
+        env={"PATH": os.environ["PATH"], "app": "mocka", "version": "v1", "host": address},
+        stderr=subprocess.PIPE,
+    )
+    hop = RunningHop(process, address, f"http://{address}:8000/", "")
+    said = Said(hop)
+    try:
+        wait_until(lambda: request(f"{hop.url}readyz", timeout=5).status == 200)
+        exchange(address, b"GET /crash HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        wait_until(lambda: "RuntimeError: planted" in said.crashed)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_words_are_no_crash() -> None:
+    with heard(access_log="on", upstream_url=f"http://{new_address()}:8000/") as (hop, said):
+        assert request(hop.url).status == 502
+        assert stop(hop)[0]
+        said.wait()
+    assert (said.lines, said.crashed) == (1, "")

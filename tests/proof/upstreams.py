@@ -22,7 +22,7 @@ from tests.misbehaving import (
     reset,
 )
 from tests.proof.finding import Extent, Finding
-from tests.proof.processes import MIB, forget_peak, heard, peak_memory
+from tests.proof.processes import MIB, forget_peak, heard, peak_memory, stop
 from tests.running import answering, certificate, ok, peer, read_head, request
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 _NOT_HTTP = "(invalid: not HTTP)"
 _TOO_EARLY = "(invalid: an answer that ends too early)"
 _TOO_LARGE = "(invalid: an answer of more than 1048576 bytes)"
+_TOO_MUCH = "(invalid: more than 6356992 bytes for a body of 1048576)"
 _LONG_HEAD = "(invalid: headers of more than 65536 bytes)"
 _TOO_LATE = f"(timeout: no answer within {_TIMEOUT:g} s)"
 _RESET = "(unreachable: connection reset)"
@@ -79,8 +80,8 @@ _PLAIN: dict[str, _Row] = {
         502,
         _TOO_LARGE,
     ),
-    "never ends a chunk extension": (endless(_CHUNKED + b"1;", b"x"), 502, _LONG_HEAD),
-    "never ends its trailers": (endless(_CHUNKED + b"0\r\n", b"x-a: b\r\n"), 502, _LONG_HEAD),
+    "never ends a chunk extension": (endless(_CHUNKED + b"1;", b"x"), 502, _TOO_MUCH),
+    "never ends its trailers": (endless(_CHUNKED + b"0\r\n", b"x-a: b\r\n"), 502, _TOO_MUCH),
     "never ends, until close": (endless(_OK + b"\r\n", b"x"), 502, _TOO_LARGE),
     "never ends its headers": (endless_headers, 502, _LONG_HEAD),
     "never ends one header": (endless_header, 502, _LONG_HEAD),
@@ -186,11 +187,10 @@ def _after_the_request(serve: _Serve) -> _Serve:
 
 def prove(extent: Extent) -> Iterator[Finding]:
     """Call each of them, a few times."""
-    times = 1 if extent.short else 5
     plain = {what: (_after_the_request(row[0]), *row[1:]) for what, row in _PLAIN.items()}
     yield from _called(
         "http",
-        times,
+        extent,
         lambda secure: {
             **plain,
             "speaks TLS on a plain port": (secure(hang), 502, _CLOSED),
@@ -198,7 +198,7 @@ def prove(extent: Extent) -> Iterator[Finding]:
     )
     yield from _called(
         "https",
-        times,
+        extent,
         lambda secure: {
             **_TLS,
             "is not trusted": (secure(hang), 502, "(unreachable: TLS: self-signed certificate)"),
@@ -206,7 +206,7 @@ def prove(extent: Extent) -> Iterator[Finding]:
     )
     yield from _called(
         "https",
-        times,
+        extent,
         lambda secure: {
             "answers over TLS": (secure(answering(ok(b"secure"))), 200, "secure"),
             "never ends over TLS": (secure(endless_chunks), 502, _TOO_LARGE),
@@ -217,9 +217,11 @@ def prove(extent: Extent) -> Iterator[Finding]:
 
 
 def _called(
-    scheme: str, times: int, rows: Callable[[_Secure], dict[str, _Row]], trusted: bool = False
+    scheme: str, extent: Extent, rows: Callable[[_Secure], dict[str, _Row]], trusted: bool = False
 ) -> Iterator[Finding]:
     """Call the upstreams, in turn, by one hop."""
+    times = 1 if extent.short else 5
+    in_time = extent.within(_IN_TIME)
     serve: _Serve = hang
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -245,10 +247,19 @@ def _called(
                     f"upstreams: one that {what}",
                     f"{times} calls",
                     f"{answers[0].status} {' '.join(sorted(ends))}, {growth / MIB:.0f} MiB",
-                    f"{status}, {_IN_TIME:g} s, {_GROWTH // MIB} MiB",
+                    f"{status}, {in_time:g} s, {_GROWTH // MIB} MiB",
                     ends == {text}
                     and all(answer.status == status for answer in answers)
-                    and seconds <= _IN_TIME
+                    and seconds <= in_time
                     and growth <= _GROWTH
-                    and not said.traceback,
+                    and not said.crashed,
                 )
+            is_clean, _ = stop(hop)
+            said.wait()
+            yield Finding(
+                f"upstreams: the hop's exit, {scheme}{', trusted' if trusted else ''}",
+                f"{said.lines} lines said",
+                f"{'0' if is_clean else 'not 0'}, {'crashed' if said.crashed else 'no crash'}",
+                "0, no crash",
+                is_clean and not said.crashed,
+            )

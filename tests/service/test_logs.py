@@ -3,11 +3,11 @@
 import json
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -213,7 +213,9 @@ def test_what_libraries_log_has_the_same_form() -> None:
     with running(**env, OTEL_EXPORTER_OTLP_TIMEOUT="1") as hop:
         for _ in range(3):
             request(hop.url)
-        time.sleep(0.5)
+        stderr = hop.process.stderr
+        assert stderr is not None
+        wait_until(lambda: bool(select.select([stderr], [], [], 0)[0]))
         lines = _lines(hop)
     assert lines
     assert {line["level"] for line in lines} <= {"warning", "error"}
