@@ -112,10 +112,11 @@ class Processor(BatchSpanProcessor):
 class _Session(requests.Session):
     """Reads no more of a collector's answer than it can have to say, which nobody asks for."""
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: what comes with a redirect would be read whole, even if it is not followed."""
+
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        # What comes with a redirect would be read whole; spans go where they are meant to.
-        options |= {"stream": True, "allow_redirects": False}
-        response = super().send(request, **options)
+        response = super().send(request, **{**options, "stream": True})
         with suppress(urllib3.exceptions.HTTPError, OSError):
             # What has been read to its end leaves a connection that can be kept.
             if len(response.raw.read(_MAX_ANSWER)) < _MAX_ANSWER:
