@@ -42,7 +42,7 @@ Runs one hop until SIGTERM or SIGINT. Settings are environment variables:
   upstream_timeout  seconds for the upstream's answer (5)
   workers           processes that share the port (1)
   upstream_proxy    http URL of a proxy for the upstream call, such as a local sidecar (none)
-  access_log        'on' logs every request, 'off' those that fail (off)
+  access_log        'on' logs every request but those of reserved paths, 'off' those that fail (off)
 
 Faults on demand, off by default:
 

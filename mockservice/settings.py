@@ -46,7 +46,9 @@ class UpstreamUrl:
 
     @property
     def hop(self) -> str:
-        """What a failure calls this upstream: its name, or address and port where it has none."""
+        """What a failure calls this upstream: its name, or name and port where many have it."""
+        if self.host == "localhost":
+            return self.authority
         try:
             ip_address(self.host)
         except ValueError:

@@ -52,7 +52,7 @@ def take(browser: Browser, name: str, *manifests: Path, folder: Path) -> None:
             page.get_by_label("Requests per second").fill("15")
             page.get_by_label("Requests per second").press("Enter")
             page.get_by_label("Requests per second").blur()
-            wait_for_requests(page, 1250)
+            wait_for_requests(page, 1310)
             page.screenshot(path=DOCS / name)
 
 

@@ -123,6 +123,11 @@ FAILURES = {
         ("v1", "mockb"),
         "504 mockb: timeout: no answer within 5 s",
     ),
+    "mockc is gone, and known by its address": (
+        chain("v1 v1", Failure("localhost:8003", "unreachable", "connection refused")),
+        ("v1", "mockc"),
+        "502 localhost:8003: unreachable: connection refused",
+    ),
     "a sidecar has no mockc": (
         Answer(Chain(hops("v1 v1"), upstream_body="no healthy upstream").to_json(), 503),
         ("v1", "mockc"),

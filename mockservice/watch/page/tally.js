@@ -158,7 +158,8 @@ export class Tally {
     if (before === undefined) return { key: GATEWAY, app: null, lane: null, reason };
     if (fault.hop === before.app) return { key: last, app: before.app, lane: null, reason };
     const row = lane ?? before.version;
-    if (fault.isNamed) this.placeApp(fault.hop, before.app);
+    // A name may be an address, too, of an app that is known.
+    if (fault.isNamed && this.appBehind(before.app) === null) this.placeApp(fault.hop, before.app);
     const app = fault.isNamed && this.apps.includes(fault.hop) ? fault.hop : null;
     const key = `fault ${JSON.stringify([app, before.app, row])}`;
     return { key, app, before: before.app, lane: row, reason };
