@@ -40,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"mockservice: {verb!r}: must be one of {', '.join(_VERBS)}\n")
         return 2
     _end_on_signal(0 if verb == "serve" else None)
-    exit_code: int = import_module(_VERBS[verb][0]).main(arguments)
+    try:
+        exit_code: int = import_module(_VERBS[verb][0]).main(arguments)
+    except SystemExit as end:
+        # As argparse ends for help, and for arguments that are not allowed.
+        return int(end.code or 0)
     return exit_code
 
 

@@ -19,6 +19,9 @@ ingress gateway and every pod's sidecar. Ends on Ctrl-C, when all of it has drai
 def main(argv: Sequence[str]) -> int:
     """Run local lanes until a signal ends them.
 
+    Raises:
+        SystemExit: help is asked for, or an argument is not allowed.
+
     Returns:
         The exit code: 0 after a drain, 1 when something that ran has failed, 2 for bad input.
     """
@@ -39,10 +42,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--watch-page", action="store_true", help="serve the page of `mockservice watch` beside it"
     )
-    try:
-        options = parser.parse_args(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
+    options = parser.parse_args(argv)
     try:
         from mockservice.lanes import run
     except ModuleNotFoundError as error:

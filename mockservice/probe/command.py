@@ -30,13 +30,13 @@ MAX_REQUESTS: Final = 1_000_000
 def main(argv: Sequence[str]) -> int:
     """Probe the lanes behind a URL.
 
+    Raises:
+        SystemExit: help is asked for, or an argument is not allowed.
+
     Returns:
         The exit code: 0 if all that was asked holds, 1 if not, 2 for bad input.
     """
-    try:
-        options = _parser().parse_args(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
+    options = _parser().parse_args(argv)
     try:
         from mockservice.probe import run
     except ModuleNotFoundError as error:

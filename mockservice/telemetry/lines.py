@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MAX_WAITING: Final = 4096
 """Lines that wait at most; more are dropped."""
 
-# A write of no more than that goes into a pipe as a whole, whoever else writes (pipe(7)).
-_PIPE_BUF: Final = select.PIPE_BUF
+MAX_LINE: Final = select.PIPE_BUF
+"""Bytes of a line: so many go into a pipe as a whole, whoever else writes (pipe(7))."""
 
 
 class Lines:
@@ -60,7 +60,7 @@ class Lines:
             batch = [line]
             size = len(line)
             try:
-                while (line := self._waiting.get_nowait()) and size + len(line) <= _PIPE_BUF:
+                while (line := self._waiting.get_nowait()) and size + len(line) <= MAX_LINE:
                     batch.append(line)
                     size += len(line)
             except Empty:

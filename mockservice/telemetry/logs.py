@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import sys
 import traceback
 from datetime import UTC, datetime
 from time import time
 from typing import Final
 
-from mockservice.telemetry.lines import Lines
+from mockservice.telemetry.lines import MAX_LINE, Lines
 
 MAX_TEXT: Final = 512
 """Characters of a text in a line; a longer one is cut."""
-MAX_LINE: Final = select.PIPE_BUF
-"""Bytes of a line: so many go into a pipe as a whole, whoever else writes (pipe(7))."""
 _STANDARD_ERROR: Final = 2
 _CLOSE_TIMEOUT: Final = 1.0
 

@@ -23,13 +23,13 @@ it received. Requests are sent while the page is open.
 def main(argv: Sequence[str]) -> int:
     """Serve the page until a signal ends it.
 
+    Raises:
+        SystemExit: help is asked for, or an argument is not allowed.
+
     Returns:
         The exit code: 0 after the signal, 2 for bad input.
     """
-    try:
-        options = _parser().parse_args(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
+    options = _parser().parse_args(argv)
     view = View(
         options.url,
         options.rate,

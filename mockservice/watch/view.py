@@ -21,6 +21,8 @@ MAX_RATE: Final = 100.0
 MAX_HEADERS: Final = 16
 """Headers that a page may ask to send."""
 
+_ALLOWED_RATE: Final = f"requests per second, from {MIN_RATE:g} to {MAX_RATE:g}"
+
 HeaderFields = tuple[tuple[str, str], ...]
 
 
@@ -92,8 +94,7 @@ class Controls:
         except (ValueError, TypeError, KeyError, RecursionError):
             raise ValueError("controls: must be an object of rate, paused and headers") from None
         if type(rate) not in (int, float) or not MIN_RATE <= rate <= MAX_RATE:
-            allowed = f"requests per second, from {MIN_RATE:g} to {MAX_RATE:g}"
-            raise ValueError(f"rate: {rate!r}: must be {allowed}")
+            raise ValueError(f"rate: {rate!r}: must be {_ALLOWED_RATE}")
         if not isinstance(lines, list) or len(lines) > MAX_HEADERS:
             raise ValueError(f"headers: must be a list of at most {MAX_HEADERS}")
         return cls(0.0 if paused else float(rate), tuple(map(_header, lines)))
@@ -106,7 +107,7 @@ def rate(text: str) -> float:
     except ValueError:
         asked = math.nan
     if not MIN_RATE <= asked <= MAX_RATE:
-        raise arguments.refused(text, f"requests per second, from {MIN_RATE:g} to {MAX_RATE:g}")
+        raise arguments.refused(text, _ALLOWED_RATE)
     return asked
 
 

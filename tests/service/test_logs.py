@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from mockservice.telemetry.lines import MAX_WAITING, Lines
-from mockservice.telemetry.logs import MAX_LINE
+from mockservice.telemetry.lines import MAX_LINE, MAX_WAITING, Lines
 from tests.running import (
     RunningHop,
     answering,

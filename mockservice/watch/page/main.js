@@ -102,26 +102,30 @@ function showCount(kind, count) {
 function showStatus() {
   const now = Date.now();
   while (times.length > 0 && now - times[0] > 5000) times.shift();
-  const { length } = tally.window;
-  const failed = tally.window.filter(({ route }) => route.fault !== null).length;
-  const leaked = tally.window.filter(({ route }) => route.leak !== null).length;
-  const parts = [failed > 0 && "failed", leaked > 0 && "leaked"].filter(Boolean);
-  const [isBad, state] = stateOf(length, parts.join(" and "));
+  const { isBad, state, details = state } = stateOf(tally.window);
   byId("status").classList.toggle("bad", isBad);
-  const counts = [failed > 0 && `${failed} failed`, leaked > 0 && `${leaked} leaked`];
-  const details = `of the last ${length} ${counts.filter(Boolean).join(", ")}`;
-  setText(byId("status"), state.startsWith("requests ") && parts.length > 0 ? details : state);
+  setText(byId("status"), details);
   // Spoken: not each count, but what has changed.
   setText(byId("spoken"), state);
   setText(byId("pace"), `${(times.length / 5).toFixed(1)}/s`);
 }
 
-function stateOf(length, badly) {
-  if (problem !== "") return [true, "nothing is sent"];
-  if (!isConnected) return [true, "no connection to mockservice watch: trying again"];
-  if (isPaused) return [false, "paused"];
-  if (badly !== "") return [true, `requests have ${badly}`];
-  return [false, length === 0 ? "waiting for the first answer" : "requests are answered"];
+function stateOf(window) {
+  if (problem !== "") return { isBad: true, state: "nothing is sent" };
+  if (!isConnected) {
+    return { isBad: true, state: "no connection to mockservice watch: trying again" };
+  }
+  if (isPaused) return { isBad: false, state: "paused" };
+  if (window.length === 0) return { isBad: false, state: "waiting for the first answer" };
+  const troubles = [
+    ["failed", window.filter(({ route }) => route.fault !== null).length],
+    ["leaked", window.filter(({ route }) => route.leak !== null).length],
+  ].filter(([, count]) => count > 0);
+  if (troubles.length === 0) return { isBad: false, state: "requests are answered" };
+  const counts = troubles.map(([word, count]) => `${count} ${word}`).join(", ");
+  const words = troubles.map(([word]) => word).join(" and ");
+  const details = `of the last ${window.length} ${counts}`;
+  return { isBad: true, state: `requests have ${words}`, details };
 }
 
 // A lane keeps the colour that it had first.

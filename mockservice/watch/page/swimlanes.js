@@ -134,7 +134,7 @@ function update(tally, lanes, isPaused) {
   }
   const failures = new Map();
   for (const { key, count, reason } of tally.faults.values()) {
-    const target = targets.get(key) ?? key;
+    const target = shownAt(key);
     failures.set(target, { count: (failures.get(target)?.count ?? 0) + count, reason });
   }
   const passed = tally.passed();
@@ -169,8 +169,13 @@ function measure() {
   ways = new Map();
 }
 
+// The node of a pod, or of a failure.
+function shownAt(key) {
+  return targets.get(key) ?? key;
+}
+
 function anchorOf(key) {
-  return anchors.get(targets.get(key) ?? key);
+  return anchors.get(shownAt(key));
 }
 
 function curve(from, to) {
@@ -196,7 +201,7 @@ function drawEdges(tally, colour) {
     const share = edge.count / tally.window.length;
     path.setAttribute("d", `M${from.right} ${from.y}${curve(from, to)}`);
     path.style.strokeWidth = `${(WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * share).toFixed(2)}rem`;
-    const lane = tally.pods.get(targets.get(edge.to) ?? edge.to)?.version ?? null;
+    const lane = tally.pods.get(shownAt(edge.to))?.version ?? null;
     path.setAttribute("class", `edge ${edge.kind} ${colour(lane)}`);
     const at = path.getPointAtLength(path.getTotalLength() * labelPart(edge, shown, from, to));
     label.setAttribute("x", at.x);
