@@ -26,8 +26,8 @@ COPY mockservice mockservice
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps dist/*.whl \
  && PYTHONPYCACHEPREFIX=/opt/venv/pycache /opt/venv/bin/python -P -c 'import runpy, \
-        mockservice.cli, mockservice.healthcheck, mockservice.serve, mockservice.injector, \
-        mockservice.telemetry.exposition, mockservice.telemetry.tracing'
+        mockservice.cli, mockservice.serve.command, mockservice.serve.healthcheck, mockservice.serve.injector, \
+        mockservice.serve.telemetry.exposition, mockservice.serve.telemetry.tracing'
 
 # What is in there now, for who has to know.
 COPY .ci/sbom.py ./
@@ -51,5 +51,5 @@ ENV PYTHONPYCACHEPREFIX=/opt/venv/pycache PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFF
 USER 65532:65532
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s \
-    CMD ["/opt/venv/bin/python", "-m", "mockservice.healthcheck"]
+    CMD ["/opt/venv/bin/python", "-m", "mockservice.serve.healthcheck"]
 ENTRYPOINT ["/opt/venv/bin/python", "-m", "mockservice"]

@@ -28,13 +28,13 @@ $(DEMO) $(DEV) $(BENCH):
 	@touch $@
 
 demo: $(DEMO)  ## run the walkthrough's lanes on this machine, probe them, stop them
-	@$(BIN)/python -m mockservice.demo $(LANES)
+	@$(BIN)/python -m mockservice.lanes.demo $(LANES)
 
 lanes: $(DEMO)  ## keep those lanes running, their page too, and follow edits of the manifests (LANES=...)
-	@$(BIN)/mockservice lanes --watch --watch-page $(LANES)
+	@$(BIN)/mockservice lanes --watch --ui $(LANES)
 
 test: $(DEV)  ## run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 4 --dist worksteal
 
 soak: $(DEV)  ## prove that a million requests leave nothing behind
 	$(BIN)/python -m tests.proof soak
@@ -68,7 +68,7 @@ image-test: $(DEV)  ## build the image and run it and compose.yaml for real (tak
 	$(BIN)/pytest tests/image -m image
 
 screenshots: $(DEV)  ## take the pictures of the page in docs/ anew (takes chromium)
-	$(BIN)/python -m tests.watch.screenshots
+	$(BIN)/python -m tests.ui.screenshots
 
 lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) pyproject.toml -o requirements.txt

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from bench import markdown
-from mockservice.telemetry.metrics import BOUNDS, Metrics
+from mockservice.serve.telemetry.metrics import BOUNDS, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

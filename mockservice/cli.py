@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _VERBS: Final = {
-    "serve": ("mockservice.serve", "run one hop, configured by environment variables (default)"),
+    "serve": (
+        "mockservice.serve.command",
+        "run one hop, configured by environment variables (default)",
+    ),
     "lanes": ("mockservice.lanes.command", "run a folder of lane manifests on this machine"),
     "probe": ("mockservice.probe.command", "tell whether the lanes behind a URL hold"),
-    "watch": ("mockservice.watch.command", "show requests run through the lanes, on a page"),
+    "ui": ("mockservice.ui.command", "show requests run through the lanes, on a page"),
 }
 
 

@@ -66,8 +66,8 @@ HOPS_HEADER: Final = b"x-mock-hops"
 """The hops that a request has passed, by their ids, so that a chain in a circle is cut."""
 
 FAULT_HEADER: Final = b"x-mock-fault"
-"""The faults that a request asks for: see `mockservice.faults`. Carried where `fault_header` is
-on, and nowhere else."""
+"""The faults that a request asks for (see `mockservice.serve.faults`). Carried only where
+`fault_header` is on."""
 
 NEVER_CARRIED: Final = frozenset(
     (

@@ -11,7 +11,8 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from mockservice.lanes.errors import LanesError, RefusedError
+from mockservice.lanes.errors import LanesError
+from mockservice.mesh.errors import RefusedError
 
 _MANY_ADDRESSES: Final = sys.platform == "linux"
 _SHARED: Final = "127.0.0.1"

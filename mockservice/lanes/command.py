@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         "--port", type=_port, help="of the gateway (8080, or any where that is taken)"
     )
     parser.add_argument(
-        "--watch-page", action="store_true", help="serve the page of `mockservice watch` beside it"
+        "--ui", action="store_true", help="serve the page of `mockservice ui` beside it"
     )
     options = parser.parse_args(argv)
     try:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         options.json,
         options.quiet,
         options.port,
-        with_page=options.watch_page,
+        with_page=options.ui,
     )
 
 

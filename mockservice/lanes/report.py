@@ -59,7 +59,7 @@ class ForPeople:
         self._out.print(table)
         self._out.print(Text.assemble("gateway ", (lanes.example_url, "bold"), f" {event}"))
         if page is not None:
-            self._out.print(Text.assemble("watch   ", (page, "bold")))
+            self._out.print(Text.assemble("ui      ", (page, "bold")))
 
     def changed(self, lanes: LocalLanes) -> None:
         """Say which pods are in another state than before."""

@@ -8,12 +8,13 @@ import signal
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from mockservice.lanes.errors import LanesError, RefusedError
+from mockservice.lanes.errors import LanesError
 from mockservice.lanes.local import LocalLanes
 from mockservice.lanes.report import ForPeople, ForScripts, Report
 from mockservice.lanes.watch import Watch
-from mockservice.watch.server import ListenError, WatchPage
-from mockservice.watch.view import View
+from mockservice.mesh.errors import RefusedError
+from mockservice.ui.server import ListenError, PageServer
+from mockservice.ui.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -67,7 +68,7 @@ async def _run(
     edits = Watch(paths)
     lanes = LocalLanes(paths, port, report.log, lambda: report.changed(lanes))
     async with lanes, AsyncExitStack() as exits:
-        page = await exits.enter_async_context(WatchPage(_view(lanes))) if with_page else None
+        page = await exits.enter_async_context(PageServer(_view(lanes))) if with_page else None
         report.settled("ready", lanes, page.url if page else None)
         following = asyncio.create_task(_follow(edits, lanes, report, page)) if watch else None
         try:
@@ -79,7 +80,7 @@ async def _run(
                     await following
 
 
-async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: WatchPage | None) -> None:
+async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: PageServer | None) -> None:
     """Keep the lanes in step with the manifests; those that are no good change nothing."""
     were_refused = False
     while True:

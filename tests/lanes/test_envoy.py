@@ -9,8 +9,10 @@ import pytest
 
 from mockservice.lanes.addresses import Place
 from mockservice.lanes.envoy import configuration, sidecar_name
-from mockservice.lanes.errors import RefusedError
-from mockservice.lanes.mesh import (
+from mockservice.lanes.processes import Processes
+from mockservice.lanes.proxy import Proxy
+from mockservice.mesh.errors import RefusedError
+from mockservice.mesh.model import (
     Destination,
     Fault,
     HeaderChanges,
@@ -28,8 +30,6 @@ from mockservice.lanes.mesh import (
     Text,
     pairs,
 )
-from mockservice.lanes.processes import Processes
-from mockservice.lanes.proxy import Proxy
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mockservice.lanes.expected import baseline, example_headers, expected_weights
 from mockservice.lanes.local import load
+from mockservice.mesh.expected import baseline, example_headers, expected_weights
 from tests.lanes.building import MOCKA, at_gateway, chain, gateway, subsets, to, write
 from tests.lanes.running import K8S
 

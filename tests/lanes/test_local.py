@@ -9,8 +9,9 @@ import aiohttp
 import pytest
 
 from mockservice.lanes import addresses, envoy
-from mockservice.lanes.errors import LanesError, RefusedError
+from mockservice.lanes.errors import LanesError
 from mockservice.lanes.local import LocalLanes
+from mockservice.mesh.errors import RefusedError
 from tests.lanes.building import MOCKA, at_gateway, chain, gateway, service, set_env, to, write
 from tests.lanes.running import versions_in
 from tests.lanes.test_lanes import TRACE_ID, permissive

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mockservice.lanes.errors import RefusedError
-from mockservice.lanes.mesh import (
+from mockservice.manifests.documents import read
+from mockservice.mesh.errors import RefusedError
+from mockservice.mesh.model import (
     Destination,
     Fault,
     HeaderChanges,
@@ -25,8 +26,7 @@ from mockservice.lanes.mesh import (
     Subset,
     Text,
 )
-from mockservice.lanes.translate import translate
-from mockservice.manifests.documents import read
+from mockservice.mesh.translate import translate
 from tests.lanes.building import (
     MOCKA,
     MOCKB,

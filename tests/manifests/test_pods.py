@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from mockservice import server
-from mockservice.settings import Settings
-from mockservice.telemetry import tracing
+from mockservice.serve import server
+from mockservice.serve.settings import Settings
+from mockservice.serve.telemetry import tracing
 from tests.manifests.folders import FOLDERS, K8S, documents
 
 if TYPE_CHECKING:

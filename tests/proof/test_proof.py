@@ -46,8 +46,8 @@ def test_the_same_seed_makes_the_same_requests() -> None:
 _CRASHING = """
 import sys
 from threading import Thread
-from mockservice import serve
-from mockservice.server import Server
+from mockservice.serve import command
+from mockservice.serve.server import Server
 
 def fail():
     raise RuntimeError("planted")
@@ -58,7 +58,7 @@ def answer(self, request, reply):
     whole(self, request, reply)
 
 whole, Server.answer = Server.answer, answer
-sys.exit(serve.main([]))
+sys.exit(command.main([]))
 """
 
 

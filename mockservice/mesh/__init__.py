@@ -1,0 +1,1 @@
+"""What the manifests mean: routes, subsets, Services and pods."""

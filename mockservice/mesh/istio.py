@@ -1,0 +1,255 @@
+"""Istio's Gateway, VirtualService and DestinationRule (networking.istio.io)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from mockservice.manifests.hosts import full_host
+from mockservice.mesh.model import (
+    PERCENT_OF_ALL,
+    Destination,
+    Fault,
+    HeaderChanges,
+    Headers,
+    Match,
+    OutlierDetection,
+    Pairs,
+    Retries,
+    Route,
+    RouteTable,
+    Subset,
+    Text,
+)
+
+if TYPE_CHECKING:
+    from mockservice.mesh.fields import Fields
+
+_ALL_PODS: Final = "mesh"
+"""The word for all sidecars in a VirtualService's `gateways`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """An ingress gateway: which hosts it takes requests for."""
+
+    name: str
+    namespace: str
+    hosts: tuple[str, ...]
+    labels: Pairs = ()
+    routes_of: str | None = None
+    """The one namespace whose routes it takes; None: those of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingress:
+    """The ingress gateways; local lanes serve them all at one port."""
+
+    gateways: list[Gateway] = field(default_factory=list)
+    ports: set[int] = field(default_factory=set)
+
+    def add_port(self, fields: Fields, name: str) -> None:
+        """Take a port of a gateway, the same one as those before."""
+        number = fields.number(name, 0)
+        self.ports.add(number)
+        if len(self.ports) > 1:
+            fields.refuse(name, "local lanes have one gateway port")
+
+    def hosts(
+        self, name: str, namespace: str, asked: tuple[str, ...], asker: str | None = None
+    ) -> tuple[str, ...] | None:
+        """Those of the hosts asked for that a gateway serves.
+
+        None if there is no such gateway for routes of the namespace `asker`.
+        """
+        for gateway in self.gateways:
+            if (gateway.name, gateway.namespace) == (name, namespace):
+                if asker is not None and gateway.routes_of not in (None, asker):
+                    return None
+                both = (_narrower(one, other) for one in asked for other in gateway.hosts)
+                return tuple(dict.fromkeys(host for host in both if host))
+        return None
+
+
+def _narrower(one: str, other: str) -> str | None:
+    """What two hosts, of which each may begin with a wildcard, have in common."""
+    for wide, narrow in ((one, other), (other, one)):
+        if wide == narrow or (wide.startswith("*") and narrow.endswith(wide[1:])):
+            return narrow
+    return None
+
+
+def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> None:
+    """Read a Gateway's `spec` into the ingress."""
+    with spec:
+        labels = spec.pairs("selector")
+        hosts: list[str] = []
+        for server in spec.objects("servers"):
+            with server:
+                server.ignore("name")
+                with server.object("port") as port:
+                    port.ignore("name")
+                    port.text("protocol", allowed=("HTTP",))
+                    ingress.add_port(port, "number")
+                # A host may be put as NAMESPACE/HOST, to say whose routes it takes.
+                hosts.extend(host.rpartition("/")[2] for host in server.texts("hosts"))
+    ingress.gateways.append(Gateway(name, namespace, tuple(hosts), labels))
+
+
+def read_virtual_service(
+    spec: Fields, namespace: str, ingress: Ingress
+) -> tuple[list[RouteTable], list[RouteTable]]:
+    """Read a VirtualService's `spec`: its tables at the gateway and those between pods."""
+    at_gateway, between_pods = [], []
+    with spec:
+        hosts = spec.texts("hosts")
+        gateways = spec.texts("gateways") or (_ALL_PODS,)
+        routes = spec.each("http", lambda route: _read_route(route, namespace))
+        for gateway in gateways:
+            if gateway == _ALL_PODS:
+                full = tuple(full_host(host, namespace) for host in hosts)
+                between_pods.append(RouteTable(full, routes))
+                continue
+            owner, _, name = gateway.rpartition("/")
+            served = ingress.hosts(name, owner or namespace, hosts)
+            if served is None:
+                spec.refuse("gateways", f"there is no Gateway {gateway!r}")
+            elif not served:
+                spec.refuse("hosts", f"none of them is one of Gateway {gateway!r}")
+            else:
+                at_gateway.append(RouteTable(served, routes))
+    return at_gateway, between_pods
+
+
+def _read_route(route: Fields, namespace: str) -> Route:
+    with route:
+        route.ignore("name")
+        destinations = route.each("route", lambda fields: _read_destination(fields, namespace))
+        if not destinations:
+            route.refuse("route", "must name at least one destination")
+        if len(destinations) == 1:
+            # Alone, it gets everything, whatever its weight.
+            only = destinations[0]
+            destinations = (
+                Destination(only.host, only.port, only.subset, 1, only.headers, only.fallback),
+            )
+        with route.object("rewrite") as rewrite:
+            rewrite_uri, rewrite_authority = rewrite.text("uri"), rewrite.text("authority")
+        return Route(
+            destinations=destinations,
+            matches=route.each("match", read_match),
+            headers=_read_headers(route),
+            rewrite_uri=rewrite_uri or None,
+            rewrite_authority=rewrite_authority or None,
+            timeout=route.seconds("timeout"),
+            retries=route.optional("retries", _read_retries),
+            fault=route.optional("fault", _read_fault),
+        )
+
+
+def read_match(match: Fields) -> Match:
+    """Read an HTTPMatchRequest; ASM's ingress rules have the same shape."""
+    with match:
+        match.ignore("name")
+        return Match(
+            uri=match.optional("uri", _read_text),
+            method=match.optional("method", _read_text),
+            headers=match.named("headers", _read_text),
+            without_headers=match.named("withoutHeaders", _read_text),
+            source_labels=match.pairs("sourceLabels"),
+        )
+
+
+def _read_text(text: Fields) -> Text:
+    with text:
+        if "exact" in text:
+            return Text("exact", text.text("exact"))
+        if "prefix" in text:
+            return Text("prefix", text.text("prefix"))
+        if "regex" in text:
+            return Text("regex", text.text("regex"))
+        return Text("present")
+
+
+def _read_destination(fields: Fields, namespace: str) -> Destination:
+    with fields:
+        fallback = None
+        with fields.object("destination") as destination:
+            host = full_host(destination.text("host"), namespace)
+            subset = destination.text("subset") or None
+            with destination.object("port") as port:
+                number = port.number("number")
+        # ASM's own addition to a route's destination.
+        with fields.object("fallback") as instead, instead.object("target") as target:
+            fallback = target.text("subset") or None
+            if full_host(target.text("host") or host, namespace) != host:
+                target.refuse("host", "local lanes fall back to another subset of the same host")
+        return Destination(
+            host, number, subset, fields.number("weight", 0), _read_headers(fields), fallback
+        )
+
+
+def _read_headers(fields: Fields) -> Headers:
+    with fields.object("headers") as headers:
+        return Headers(_read_changes(headers, "request"), _read_changes(headers, "response"))
+
+
+def _read_changes(headers: Fields, direction: str) -> HeaderChanges:
+    with headers.object(direction) as changes:
+        return HeaderChanges(changes.pairs("set"), changes.pairs("add"), changes.texts("remove"))
+
+
+def _read_retries(retries: Fields) -> Retries:
+    with retries:
+        return Retries(
+            attempts=retries.number("attempts", 0),
+            per_try_timeout=retries.seconds("perTryTimeout"),
+            on=retries.text("retryOn") or None,
+        )
+
+
+def _read_fault(fault: Fields) -> Fault:
+    with fault, fault.object("delay") as delay, fault.object("abort") as abort:
+        return Fault(
+            delay=delay.seconds("fixedDelay"),
+            delay_percent=delay.percent("percentage", PERCENT_OF_ALL),
+            abort_status=abort.number("httpStatus"),
+            abort_percent=abort.percent("percentage", PERCENT_OF_ALL),
+        )
+
+
+def read_destination_rule(
+    spec: Fields, namespace: str
+) -> tuple[str, tuple[Subset, ...], OutlierDetection | None]:
+    """Read a DestinationRule's `spec`: its host, subsets, and the host's outlier detection."""
+    with spec:
+        host = full_host(spec.text("host"), namespace)
+        subsets = spec.each("subsets", lambda subset: _read_subset(subset, host))
+        return host, subsets, spec.optional("trafficPolicy", _read_policy)
+
+
+def _read_subset(subset: Fields, host: str) -> Subset:
+    with subset:
+        return Subset(
+            host,
+            subset.text("name"),
+            subset.pairs("labels"),
+            subset.optional("trafficPolicy", _read_policy),
+        )
+
+
+def _read_policy(policy: Fields) -> OutlierDetection | None:
+    with policy:
+        return policy.optional("outlierDetection", _read_outliers)
+
+
+def _read_outliers(outliers: Fields) -> OutlierDetection:
+    with outliers:
+        return OutlierDetection(
+            consecutive_5xx=outliers.number("consecutive5xxErrors"),
+            consecutive_gateway_errors=outliers.number("consecutiveGatewayErrors"),
+            interval=outliers.seconds("interval"),
+            base_ejection_time=outliers.seconds("baseEjectionTime"),
+            max_ejection_percent=outliers.number("maxEjectionPercent"),
+            min_health_percent=outliers.number("minHealthPercent"),
+        )

@@ -1,0 +1,1 @@
+"""`mockservice serve`: one hop, from its environment to its answer."""

@@ -1,0 +1,222 @@
+"""The server of a hop: listens, answers the reserved paths, and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from email.utils import formatdate
+from http import HTTPStatus
+from time import time
+from typing import TYPE_CHECKING, Final
+
+from mockservice.chain import TEXT_TYPE
+from mockservice.propagation import Propagation
+from mockservice.serve.connection import Connection, Meanings, Waiting
+from mockservice.serve.hop import Answer, Request
+from mockservice.serve.settings import SettingError
+from mockservice.serve.telemetry.scrape import Scrapes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mockservice.serve.hop import Answers
+    from mockservice.serve.settings import Settings
+    from mockservice.serve.telemetry.metrics import Metrics
+    from mockservice.serve.telemetry.observed import ObservedHop
+
+GRACE_PERIOD: Final = 10.0
+"""Seconds that requests in flight get to finish once the server drains."""
+
+_BACKLOG: Final = 1024
+# How often connections are looked at for requests that take too long, in seconds.
+_CHECK_EVERY: Final = 1.0
+# How long the listener stays open for those who have not seen the readiness go red yet: until no
+# request has come for a while, and under endless load half of the grace period.
+_QUIET: Final = 0.2
+_LISTEN_ON: Final = GRACE_PERIOD / 2
+_POLL: Final = 0.02
+_HOST_ALLOWED: Final = "an address or a name of this machine"
+
+
+class Server:
+    """Serves one hop on `settings.host` and `settings.port`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        hop: ObservedHop,
+        metrics: Metrics,
+        traced: Answers | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.propagation = Propagation(settings.lane_headers)
+        self.meanings = Meanings(self)
+        self.waiting = Waiting(self.loop)
+        self.connections: set[Connection] = set()
+        self.is_draining = False
+        self.refuse = hop.refuse_request
+        self._settings = settings
+        self._answers: Answers = traced or hop
+        self._metrics = metrics
+        self._scrapes = Scrapes(settings, metrics)
+        self._set_state("starting", 503)
+        self._last_request = 0.0
+        self._heads: dict[tuple[int, str, str], bytes] = {}
+        self._heads_of = 0
+        self._listeners: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Listen, then be ready.
+
+        Raises:
+            SettingError: `host` and `port` cannot be listened at.
+        """
+        settings = self._settings
+        for listening in _listen(settings.host, settings.port, shared=settings.workers > 1):
+            listener = await self.loop.create_server(
+                lambda: Connection(self), sock=listening, backlog=_BACKLOG
+            )
+            self._listeners.append(listener)
+        self._check_time()
+        self._set_state("ready", 200)
+
+    async def drain(self) -> None:
+        """Be no longer ready, finish what is in flight within `GRACE_PERIOD`, close the rest."""
+        self.is_draining = True
+        self._set_state("draining", 503)
+        end = self.loop.time() + GRACE_PERIOD
+        await self._wait_while(self._is_used, end - _LISTEN_ON)
+        for listener in self._listeners:
+            listener.close()
+        # Connections that are kept alive are served meanwhile, and closed with their next answer.
+        await self._wait_while(self._is_busy, end)
+        for connection in list(self.connections):
+            connection.close()
+        # What has been answered is still on its way to clients that read slowly.
+        await self._wait_while(lambda: bool(self.connections), end)
+        for connection in list(self.connections):
+            connection.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _wait_while(self, is_true: Callable[[], bool], end: float) -> None:
+        while is_true() and self.loop.time() < end:
+            await asyncio.sleep(_POLL)
+
+    def _is_busy(self) -> bool:
+        return any(connection.is_busy for connection in self.connections)
+
+    def _is_used(self) -> bool:
+        """Whether there are requests, or may be more at any moment."""
+        was_quiet = self.loop.time() > self._last_request + _QUIET
+        return (bool(self.connections) and not was_quiet) or self._is_busy()
+
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+        """Reply to a request, now or later."""
+        answer = self._reserved.get(request.target.partition("?")[0])
+        if answer is not None:
+            answer(request, reply)
+        else:
+            self._last_request = self.loop.time()
+            self._answers.answer(request, reply)
+
+    def _set_state(self, state: str, status: int) -> None:
+        """Say so at `/readyz`."""
+        self._reserved = {
+            "/healthz": _always(Answer(200, TEXT_TYPE, b"alive")),
+            "/readyz": _always(Answer(status, TEXT_TYPE, state.encode())),
+            "/metrics": self._scrapes.answer,
+        }
+
+    def head(self, answer: Answer, connection: str) -> bytes:
+        """Status line and headers of `answer`; `connection` is the `Connection` header, if any."""
+        now = int(time())
+        if now != self._heads_of:
+            # They name the second.
+            self._heads_of = now
+            self._heads.clear()
+        key = (answer.status, answer.content_type, connection)
+        head = self._heads.get(key)
+        if head is None:
+            fields = f"Connection: {connection}\r\n" if connection else ""
+            head = self._heads[key] = (
+                f"HTTP/1.1 {answer.status} {_reason(answer.status)}\r\nServer: mockservice\r\n"
+                f"Content-Type: {answer.content_type}\r\n{fields}"
+                f"Date: {formatdate(now, usegmt=True)}\r\n"
+            ).encode("ascii")
+        return b"%bContent-Length: %d\r\n\r\n" % (head, len(answer.body))
+
+    def _check_time(self) -> None:
+        now = self.loop.time()
+        for connection in list(self.connections):
+            connection.check_time(now)
+        self._metrics.publish()
+        self._timer = self.loop.call_later(_CHECK_EVERY, self._check_time)
+
+
+def _always(answer: Answer) -> Callable[[Request, Callable[[Answer], None]], None]:
+    return lambda _, reply: reply(answer)
+
+
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        # The upstream's own; a phrase may be empty (RFC 9112 section 4).
+        return ""
+
+
+def _listen(host: str | None, port: int, *, shared: bool) -> list[socket.socket]:
+    """Sockets that listen: one on all interfaces, or one for each address of `host`.
+
+    Args:
+        host: an address or a name of this machine; None for all interfaces.
+        port: the port.
+        shared: whether other processes may listen at the same port.
+
+    Raises:
+        SettingError: an address is none of this machine's, or the port is taken.
+    """
+    if host is None:
+        # The first takes both families; where there is no IPv6, the second is all there is.
+        addresses = [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")]  # noqa: S104
+    else:
+        addresses = _addresses(host)
+    listening = []
+    for family, address in addresses:
+        try:
+            listening.append(_bind(family, address, port, shared, dual_stack=host is None))
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                where = "all interfaces" if host is None else host
+                reason = f"free on {where} ({os.strerror(error.errno or 0).lower()})"
+                raise SettingError("port", str(port), reason) from None
+        else:
+            if host is None:
+                break
+    if not listening:
+        raise SettingError("host", host or "", _HOST_ALLOWED)
+    return listening
+
+
+def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise SettingError("host", host, _HOST_ALLOWED) from None
+    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+
+
+def _bind(
+    family: socket.AddressFamily, address: str, port: int, shared: bool, dual_stack: bool
+) -> socket.socket:
+    return socket.create_server(
+        (address, port),
+        family=family,
+        backlog=_BACKLOG,
+        reuse_port=shared,
+        dualstack_ipv6=dual_stack and family == socket.AF_INET6,
+    )

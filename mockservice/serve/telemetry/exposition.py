@@ -1,0 +1,127 @@
+"""What a hop has counted as text, written by prometheus-client: imported once somebody asks."""
+
+from __future__ import annotations
+
+from functools import partial
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    Exemplar,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import generate_latest as prometheus_text
+from prometheus_client.openmetrics.exposition import generate_latest as open_metrics_text
+from prometheus_client.process_collector import ProcessCollector
+
+from mockservice.propagation import TRACEPARENT
+from mockservice.serve.telemetry.metrics import BOUNDS, CALL_ERRORS, OTHER_ERROR, REQUEST_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mockservice.serve.telemetry.metrics import Series, Snapshot
+
+_UPPER_ENDS: Final = [*map(str, BOUNDS), "+Inf"]
+_HOP: Final = ["app", "version"]
+_OUTCOME: Final = [*_HOP, "http_response_status_code", "error_type"]
+
+
+def text(app: str, version: str, snapshot: Snapshot, *, open_metrics: bool) -> bytes:
+    """`snapshot` of this hop in OpenMetrics 1.0, or in the Prometheus text format 0.0.4."""
+    page = _Page([app, version], snapshot)
+    if open_metrics:
+        return cast("bytes", open_metrics_text(page))  # type: ignore[no-untyped-call]
+    return prometheus_text(page)
+
+
+class _Page(NamedTuple):
+    """What prometheus-client collects."""
+
+    hop: list[str]
+    snapshot: Snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        snapshot = self.snapshot
+        yield self._durations(
+            "http_server_request_duration_seconds",
+            "How long requests took to answer.",
+            snapshot.requests,
+            first_error=REQUEST_ERRORS,
+        )
+        active = GaugeMetricFamily(
+            "http_server_active_requests", "Requests that are being answered.", labels=_HOP
+        )
+        active.add_metric(self.hop, snapshot.active_requests)
+        yield active
+        yield self._durations(
+            "http_client_request_duration_seconds",
+            "How long upstream calls took.",
+            snapshot.calls,
+            first_error=CALL_ERRORS,
+        )
+        pool = GaugeMetricFamily(
+            "http_client_open_connections",
+            "Connections to the upstream.",
+            labels=[*_HOP, "http_connection_state"],
+        )
+        for state, connections in snapshot.pool._asdict().items():
+            pool.add_metric([*self.hop, state], connections)
+        yield pool
+        faults = CounterMetricFamily(
+            "mockservice_injected_faults", "Faults on demand.", labels=[*_HOP, "fault"]
+        )
+        for kind, count in snapshot.faults.items():
+            faults.add_metric([*self.hop, kind], count)
+        yield faults
+        yield from _processes(snapshot.pids)
+
+    def _durations(
+        self, name: str, description: str, all_series: Sequence[Series], first_error: int
+    ) -> Metric:
+        """A histogram; statuses from `first_error` on are errors ("HTTP metrics", error.type)."""
+        family = HistogramMetricFamily(name, description, labels=_OUTCOME, unit="seconds")
+        for series in all_series:
+            status = "_OTHER" if series.status < 0 else str(series.status or "")
+            is_error = series.status >= first_error or series.status == OTHER_ERROR
+            error_type = series.kind or (status if is_error else "")
+            labels = [*self.hop, status, error_type]
+            family.add_metric(labels, _buckets(series), series.sum)
+        return family
+
+
+def _buckets(series: Series) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
+    """Upper end, how many took at most so long, and an exemplar where there is one."""
+    buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+    total = 0.0
+    for upper_end, count, latest in zip(_UPPER_ENDS, series.counts, series.exemplars, strict=True):
+        total += count
+        exemplar = _exemplar(*latest) if latest else None
+        buckets.append((upper_end, total, exemplar) if exemplar else (upper_end, total))
+    return buckets
+
+
+def _exemplar(traceparent: bytes, seconds: float, ended: float) -> Exemplar | None:
+    context = TRACEPARENT.fullmatch(traceparent)
+    if context is None:
+        return None
+    labels = {"trace_id": context[1].decode(), "span_id": context[2].decode()}
+    return Exemplar(labels, seconds, round(time() - (perf_counter() - ended), 3))
+
+
+def _processes(pids: Sequence[int]) -> Iterator[Metric]:
+    """The standard figures of all processes together; none where there is no /proc."""
+    values: dict[str, list[float]] = {}
+    families: dict[str, Metric] = {}
+    for pid in pids:
+        for family in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+            families[family.name] = family
+            values.setdefault(family.name, []).append(family.samples[0].value)
+    for name, family in families.items():
+        # The hop is as old as its oldest process.
+        value = min(values[name]) if name == "process_start_time_seconds" else sum(values[name])
+        kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
+        yield kind(name, family.documentation, value=value)

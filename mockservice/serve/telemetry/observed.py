@@ -1,0 +1,106 @@
+"""Around the hop: counts every request, and logs those that fail, or all of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from mockservice.propagation import ids_of, traceparent_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mockservice.serve.hop import Answer, Hop, Request
+    from mockservice.serve.settings import Settings
+    from mockservice.serve.telemetry.logs import Logs
+    from mockservice.serve.telemetry.metrics import Metrics
+
+
+class ObservedHop:
+    """Answers as its hop does."""
+
+    def __init__(
+        self,
+        hop: Hop,
+        settings: Settings,
+        metrics: Metrics,
+        logs: Logs,
+        own_traceparent: Callable[[], bytes | None] | None = None,
+    ) -> None:
+        """`own_traceparent` tells the hop's own span of the request that is being taken."""
+        self._hop = hop
+        self._upstream = None if settings.upstream_url is None else settings.upstream_url.hop
+        self._logs_all = settings.access_log
+        self._requests = metrics.requests
+        self._logs = logs
+        self._own_traceparent = own_traceparent
+        self._end = self._ended
+
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+        """The hop's answer, counted when it is there."""
+        self._requests.active += 1
+        own = None if self._own_traceparent is None else self._own_traceparent()
+        # Less to allocate than a closure and its cells.
+        self._hop.answer(request, partial(self._end, reply, request, own, perf_counter()))
+
+    def _ended(
+        self,
+        reply: Callable[[Answer], None],
+        request: Request,
+        own: bytes | None,
+        begun: float,
+        answer: Answer,
+    ) -> None:
+        requests = self._requests
+        now = perf_counter()
+        seconds = now - begun
+        cell = requests.add(answer.status, answer.failure, seconds)
+        requests.active -= 1
+        if now > requests.due[cell]:
+            requests.show(cell, own or traceparent_of(request.lane_headers), seconds, now)
+        if answer.status >= 500 or self._logs_all:
+            self._log(answer, request, own, seconds)
+        reply(answer)
+
+    def refuse_request(self, status: int, reason: str, wants_json: bool) -> Answer:
+        """The hop's answer to what is no request; it takes no time, and is the client's fault."""
+        answer = self._hop.refuse_request(status, reason, wants_json)
+        self._requests.add(status, answer.failure, 0.0)
+        if self._logs_all:
+            self._log(answer)
+        return answer
+
+    def _log(
+        self,
+        answer: Answer,
+        request: Request | None = None,
+        own: bytes | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """One line about one request, with what there was of it."""
+        headers = [] if own is None else [(b"traceparent", own)]
+        if request is not None:
+            headers += request.lane_headers
+        status = answer.status
+        failure = answer.failure
+        error_type = None
+        message = f"answered {status}"
+        if failure is not None:
+            error_type = failure.kind
+            message = f"{failure.hop} {failure.kind}: {failure.reason}"
+        elif status >= 500:
+            error_type = str(status)
+            message = f"{self._upstream} answered {status}"
+        self._logs.write(
+            "error" if status >= 500 else "info",
+            message,
+            *ids_of(headers),
+            http_request_method=request and request.method,
+            url_path=request and request.target.partition("?")[0],
+            client_address=request and request.client_ip,
+            http_response_status_code=status,
+            error_type=error_type,
+            upstream=self._upstream,
+            duration_ms=None if seconds is None else round(seconds * 1000, 3),
+        )

@@ -1,0 +1,400 @@
+"""The upstream call: one GET to the one upstream of a hop, over kept-alive connections.
+
+All that the rest of the service sees is `Upstream.get`, its `Answer` and its `UpstreamError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+import httptools
+
+from mockservice.chain import Failure
+from mockservice.serve.telemetry.metrics import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mockservice.serve.settings import UpstreamUrl
+    from mockservice.serve.telemetry.metrics import Durations
+
+MAX_BODY: Final = 1024 * 1024
+"""Bytes of an upstream's body that are taken; a longer one is a failure."""
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of status line and headers that are taken, interim answers included."""
+
+# With chunks of one byte, six bytes arrive for each one of the body.
+_MAX_RECEIVED: Final = MAX_HEAD + 6 * MAX_BODY
+
+# Old connections end, so that pods that came later get their share of the calls.
+_MAX_AGE: Final = 60.0
+_MAX_IDLE: Final = 256
+
+
+class Answer(NamedTuple):
+    """What the upstream answered: status, the value of `Content-Type`, and the whole body."""
+
+    status: int
+    content_type: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamError:
+    """The upstream call failed: the status to answer with, and what to add to the chain."""
+
+    status: int
+    failure: Failure
+
+
+Outcome = Answer | UpstreamError
+"""What a call comes to."""
+
+
+class Upstream:
+    """Calls one upstream. For use in one event loop, the one that runs when it is made."""
+
+    def __init__(
+        self, url: UpstreamUrl, calls: Durations, proxy: UpstreamUrl | None = None
+    ) -> None:
+        self.url = url
+        self.calls = calls
+        self.loop = asyncio.get_running_loop()
+        self.open_connections = 0
+        self._peer = proxy or url
+        self._tls = ssl.create_default_context() if url.secure else None
+        self._idle: list[_Connection] = []
+        # A proxy is asked in absolute form (RFC 9112 section 3.2.2).
+        target = f"http://{url.authority}{url.target}" if proxy else url.target
+        self._head = (
+            f"GET {target} HTTP/1.1\r\nHost: {url.authority}\r\nAccept-Encoding: identity"
+        ).encode("ascii")
+
+    def get(
+        self,
+        headers: Iterable[tuple[bytes, bytes]],
+        timeout: float,
+        done: Callable[[Outcome], None],
+    ) -> None:
+        """GET the URL with `headers`, bytes for bytes; not a redirect is followed.
+
+        Args:
+            headers: field names and values, which must be valid ones.
+            timeout: seconds that all of it may take.
+            done: called once, with the answer, or with the error: 504 when it took too long,
+                else 502.
+        """
+        lines = [self._head, *map(b": ".join, headers), b"", b""]
+        _Call(self, b"\r\n".join(lines), timeout, done).start()
+
+    def close(self) -> None:
+        """Close the connections that no call is using."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def pool(self) -> Pool:
+        """The connections that are open."""
+        idle = sum(connection.reusable for connection in self._idle)
+        return Pool(active=self.open_connections - idle, idle=idle)
+
+    def take_idle(self) -> _Connection | None:
+        """A kept-alive connection, for one call."""
+        oldest = self.loop.time() - _MAX_AGE
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable and connection.born > oldest:
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, connection: _Connection) -> None:
+        """Keep `connection` for a later call, if it can be."""
+        if connection.reusable and len(self._idle) < _MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    async def connect(self) -> _Connection:
+        """A new connection.
+
+        Raises:
+            OSError: there is none to be had.
+            UnicodeError: the host's name cannot be asked for.
+        """
+        peer = self._peer
+        addresses = await self.loop.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
+        for attempt, (_, _, _, _, address) in enumerate(addresses, 1):
+            try:
+                _, connection = await self.loop.create_connection(
+                    lambda: _Connection(self),
+                    str(address[0]),
+                    peer.port,
+                    ssl=self._tls,
+                    server_hostname=peer.host if self._tls else None,
+                )
+            except OSError:
+                if attempt == len(addresses):
+                    raise
+            else:
+                return connection
+        raise socket.gaierror(socket.EAI_NONAME, "no address")
+
+
+class _InvalidAnswerError(Exception):
+    """The upstream answered with something that cannot be taken."""
+
+
+class _StaleConnectionError(ConnectionError):
+    """A kept-alive connection ended before the first byte of the answer."""
+
+
+class _Call:
+    """One call: a kept-alive connection or a new one, and a limit to the time that it takes."""
+
+    __slots__ = (
+        "_begun",
+        "_connecting",
+        "_connection",
+        "_done",
+        "_request",
+        "_timer",
+        "_upstream",
+    )
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        request: bytes,
+        timeout: float,
+        done: Callable[[Outcome], None],
+    ) -> None:
+        self._upstream = upstream
+        self._request = request
+        self._done = done
+        self._connection: _Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._timer = upstream.loop.call_later(timeout, self._too_late, timeout)
+        self._begun = perf_counter()
+
+    def start(self) -> None:
+        """Send the request over a kept-alive connection, else over a new one."""
+        self._connection = self._upstream.take_idle()
+        if self._connection is None:
+            self._connecting = self._upstream.loop.create_task(self._connect())
+        else:
+            self._connection.send(self._request, self._end)
+
+    async def _connect(self) -> None:
+        try:
+            self._connection = await self._upstream.connect()
+        except (OSError, UnicodeError) as error:
+            self._fail("unreachable", _reason(error))
+        else:
+            self._connection.send(self._request, self._end)
+
+    def _end(self, result: Answer | Exception) -> None:
+        connection = cast("_Connection", self._connection)
+        if isinstance(result, Answer):
+            self._upstream.give_back(connection)
+            self._timer.cancel()
+            self._upstream.calls.add(result.status, None, perf_counter() - self._begun)
+            self._done(result)
+            return
+        connection.close()
+        if isinstance(result, _StaleConnectionError):
+            # The upstream closed it before it saw this request, which may be sent again
+            # (RFC 9112 section 9.3.1).
+            self.start()
+        elif isinstance(result, _InvalidAnswerError):
+            self._fail("invalid", str(result))
+        else:
+            self._fail("unreachable", _reason(result))
+
+    def _too_late(self, timeout: float) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        elif self._connecting is not None:
+            self._connecting.cancel()
+        self._fail("timeout", f"no answer within {timeout:.3g} s", 504)
+
+    def _fail(self, kind: str, reason: str, status: int = 502) -> None:
+        self._timer.cancel()
+        failure = Failure(self._upstream.url.hop, kind, reason)
+        self._upstream.calls.add(None, failure, perf_counter() - self._begun)
+        self._done(UpstreamError(status, failure))
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, which carries one request at a time."""
+
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_content_type",
+        "_end",
+        "_framed",
+        "_in_head",
+        "_parser",
+        "_received",
+        "_transport",
+        "_upstream",
+        "_used",
+        "born",
+        "reusable",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.born = upstream.loop.time()
+        self.reusable = True
+        self._used = False
+        self._end: Callable[[Answer | Exception], None] | None = None
+        self._answer: Answer | None = None
+        self._parser = httptools.HttpResponseParser(self)
+
+    def send(self, request: bytes, end: Callable[[Answer | Exception], None]) -> None:
+        """Send `request`, and call `end` once with the whole answer.
+
+        Or with _StaleConnectionError, if this connection had been used and ends without a byte;
+        with _InvalidAnswerError, if the answer is no HTTP or too large; with OSError, if the
+        connection fails. Not at all, if this connection is closed before.
+        """
+        self._received = 0
+        self._answer = None
+        self._start_message()
+        self._end = end
+        self._transport.write(request)
+
+    def close(self) -> None:
+        """Close the connection now."""
+        self.reusable = False
+        self._end = None
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._upstream.open_connections += 1
+
+    def data_received(self, data: bytes) -> None:
+        if self._end is None:
+            self.close()
+            return
+        self._received += len(data)
+        problem = None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            problem = "a protocol switch that nobody asked for"
+        except httptools.HttpParserError as error:
+            # The parser wraps what a callback raised.
+            cause = error.__context__
+            problem = str(cause) if isinstance(cause, _InvalidAnswerError) else "not HTTP"
+        if problem is None and self._in_head and self._received > MAX_HEAD:
+            problem = f"headers of more than {MAX_HEAD} bytes"
+        elif problem is None and self._received > _MAX_RECEIVED:
+            problem = f"more than {_MAX_RECEIVED} bytes for a body of {MAX_BODY}"
+        if self._answer is not None:
+            self.reusable = self.reusable and problem is None
+            self._finish(self._answer)
+        elif problem is not None:
+            self._fail(_InvalidAnswerError(problem))
+
+    def eof_received(self) -> None:
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._upstream.open_connections -= 1
+        self.reusable = False
+        if self._end is None:
+            return
+        if exc is None and self._received and not self._in_head and not self._framed:
+            # Neither length nor chunks: the end of the connection ends the body
+            # (RFC 9112 section 6.3, item 8).
+            self._finish(self._whole())
+        elif not self._received and self._used:
+            self._fail(_StaleConnectionError())
+        elif exc is not None:
+            self._fail(exc)
+        elif self._received:
+            self._fail(_InvalidAnswerError("an answer that ends too early"))
+        else:
+            self._fail(ConnectionAbortedError("closed without an answer"))
+
+    def _fail(self, error: Exception) -> None:
+        self.reusable = False
+        self._finish(error)
+
+    def _finish(self, result: Answer | Exception) -> None:
+        self._used = True
+        end, self._end = self._end, None
+        if end is not None:
+            end(result)
+
+    def _whole(self) -> Answer:
+        return Answer(self._parser.get_status_code(), self._content_type, bytes(self._body))
+
+    def _start_message(self) -> None:
+        self._in_head = True
+        self._framed = False
+        self._content_type = b""
+        # Not a list of what comes: each of its parts may be a byte.
+        self._body = bytearray()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        if self._answer is not None:
+            raise _InvalidAnswerError("an answer that nobody asked for")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # The length tells most headers apart, for less.
+        match len(name):
+            case 12:
+                if name.lower() == b"content-type":
+                    self._content_type = value
+            case 14 | 17:
+                if name.lower() in (b"content-length", b"transfer-encoding"):
+                    self._framed = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self.reusable = self._parser.should_keep_alive()
+        status = self._parser.get_status_code()
+        if not 100 <= status <= 599:
+            # RFC 9110 section 15
+            raise _InvalidAnswerError(f"a status of {status}")
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+        if len(self._body) > MAX_BODY:
+            raise _InvalidAnswerError(f"an answer of more than {MAX_BODY} bytes")
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_status_code() < 200:
+            # An interim answer (RFC 9110 section 15.2): the real one follows.
+            self._start_message()
+        else:
+            self._answer = self._whole()
+
+
+def _reason(error: Exception) -> str:
+    """Why the upstream cannot be reached, in a few words without secrets and addresses."""
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "unknown host"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or 'handshake failed').replace('_', ' ').lower()}"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "connection reset"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error) or "connection failed"

@@ -1,1 +1,0 @@
-"""`mockservice watch`: one page on which requests are seen to run through the lanes."""

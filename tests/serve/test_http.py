@@ -1,0 +1,443 @@
+"""HTTP on the wire: each request has one outcome, whatever way its bytes come.
+
+Plain requests and all others are answered by different code (mockservice/serve/connection.py), so
+each row of the tables is sent in several ways, and each way must come to the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from tests.running import RunningHop, ok, peer, read_head, request, running, wait_until
+from tests.shapes import (
+    ANSWERED,
+    CHUNKED,
+    END,
+    REFUSED,
+    SMUGGLED,
+    Row,
+    chunked,
+    get,
+    of_length,
+    post,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TIMEOUT = 10.0
+_PLAIN = b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n"
+_SLOW = b"GET /slow HTTP/1.1\r\nHost: a\r\nx-env: slow\r\n\r\n"
+_LAST = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer as it came."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+    closes: bool
+    """Whether it says that the connection ends (RFC 9112 section 9.3)."""
+
+
+class Wire:
+    """A client's connection."""
+
+    def __init__(self, address: str, receive_buffer: int | None = None) -> None:
+        self.socket = socket.socket()
+        self.socket.settimeout(_TIMEOUT)
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.connect((address, 8000))
+        self._stream = self.socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self.socket.close()
+
+    def send(self, sent: bytes) -> None:
+        """Send all of it, unless the peer has closed meanwhile."""
+        with suppress(ConnectionError):
+            self.socket.sendall(sent)
+
+    def end(self) -> None:
+        """Have nothing more to send."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def answer(self, method: str = "GET") -> Answer | None:
+        """The next answer, None once the peer has closed."""
+        try:
+            status_line = self._stream.readline()
+        except ConnectionResetError:
+            return None
+        if not status_line:
+            return None
+        status = re.fullmatch(rb"HTTP/1\.([01]) ([1-5]\d\d) [^\r\n]*\r\n", status_line)
+        assert status, status_line
+        fields: dict[str, str] = {}
+        while (line := self._stream.readline()) != b"\r\n":
+            field = re.fullmatch(rb"([A-Za-z-]+): ([^\r\n]*)\r\n", line)
+            assert field, line
+            name = field[1].decode().lower()
+            assert name not in fields
+            fields[name] = field[2].decode()
+        has_body = method != "HEAD" and not status[2].startswith(b"1")
+        body = self._stream.read(int(fields["content-length"])) if has_body else b""
+        connection = fields.get("connection")
+        closes = connection == "close" or (status[1] == b"0" and connection != "keep-alive")
+        return Answer(int(status[2]), fields, body, closes)
+
+
+class Service:
+    """A hop, and the upstream of its chain, which remembers what it was asked, byte for byte."""
+
+    def __init__(self, hop: RunningHop, upstream: str, calls: list[bytes]) -> None:
+        self.hop = hop
+        self.chain = f"{hop.line}-> up".encode()
+        self._upstream = upstream
+        self._calls = calls
+
+    def connect(self, receive_buffer: int | None = None) -> Wire:
+        """A new connection to the hop."""
+        return Wire(self.hop.address, receive_buffer)
+
+    def call(self, carried: bytes = b"") -> bytes:
+        """The upstream call that carries these header lines."""
+        return (
+            b"GET / HTTP/1.1\r\nHost: %b:8000\r\nAccept-Encoding: identity\r\n"
+            b"Accept: text/plain\r\nx-mock-hops: ID\r\n%b\r\n" % (self._upstream.encode(), carried)
+        )
+
+    def take_calls(self) -> list[bytes]:
+        """The upstream calls since this was last asked."""
+        taken, self._calls[:] = self._calls[:], []
+        return [re.sub(rb"(?m)^x-mock-hops: [0-9a-f]+", b"x-mock-hops: ID", it) for it in taken]
+
+
+@contextmanager
+def _serving() -> Iterator[Service]:
+    calls: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        while head := read_head(connection):
+            calls.append(head)
+            if b"x-env: slow" in head:
+                time.sleep(0.02)
+            connection.sendall(ok(b"-> up"))
+
+    with peer(serve, read=False) as upstream, running(upstream_url=upstream.url) as hop:
+        # A pipe that nobody reads would block the hop in the end.
+        assert hop.process.stderr is not None
+        threading.Thread(target=hop.process.stderr.read, daemon=True).start()
+        yield Service(hop, upstream.address, calls)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with _serving() as serving:
+        yield serving
+
+
+# The ways in which a request can come. Each returns the upstream calls of the requests before it,
+# whose answers it has read.
+
+
+def _whole(_: Service, wire: Wire, *parts: bytes) -> list[bytes]:
+    for part in parts:
+        wire.send(part)
+        time.sleep(0.002)
+    return []
+
+
+def _in_pieces(_: Service, wire: Wire, *parts: bytes) -> list[bytes]:
+    # Cut at all that HTTP has a meaning for.
+    for piece in re.findall(rb"[^\r\n\t :;]+|[\r\n\t :;]", b"".join(parts)):
+        wire.send(piece)
+        time.sleep(0.0005)
+    return []
+
+
+def _after_a_plain_one(service: Service, wire: Wire, *parts: bytes) -> list[bytes]:
+    wire.send(_PLAIN)
+    _assert_chain(service, wire.answer())
+    _whole(service, wire, *parts)
+    return [service.call()]
+
+
+def _pipelined(service: Service, wire: Wire, *parts: bytes) -> list[bytes]:
+    wire.send(b"".join((_PLAIN, *parts)))
+    _assert_chain(service, wire.answer())
+    return [service.call()]
+
+
+def _while_one_is_answered(service: Service, wire: Wire, *parts: bytes) -> list[bytes]:
+    wire.send(_SLOW)
+    time.sleep(0.005)
+    _whole(service, wire, *parts)
+    _assert_chain(service, wire.answer())
+    return [service.call(b"x-env: slow\r\n")]
+
+
+_Way = Callable[..., list[bytes]]
+
+
+def _assert_chain(service: Service, answer: Answer | None) -> None:
+    assert answer is not None
+    assert (answer.status, answer.body) == (200, service.chain)
+
+
+_WAYS = [_whole, _in_pieces, _after_a_plain_one, _pipelined, _while_one_is_answered]
+_in_each_way = pytest.mark.parametrize("way", _WAYS, ids=lambda way: way.__name__.strip("_"))
+
+
+@_in_each_way
+@pytest.mark.parametrize("row", ANSWERED, ids=lambda row: row.rule)
+def test_answered(service: Service, row: Row, way: _Way) -> None:
+    service.take_calls()
+    method = "HEAD" if row.sent.startswith(b"HEAD") else "GET"
+    with service.connect() as wire:
+        calls = way(service, wire, row.sent)
+        for status in row.statuses:
+            answer = wire.answer(method)
+            if row.may_continue and answer is not None and answer.status == 100:
+                answer = wire.answer(method)
+            assert answer is not None
+            assert answer.status == status
+            assert answer.body == (service.chain if method == "GET" and status == 200 else b"")
+            if status == 200:
+                assert answer.fields["content-length"] == str(len(service.chain))
+                calls.append(service.call(row.carried))
+        assert answer is not None
+        assert answer.closes is not row.stays
+        if row.stays:
+            wire.send(_LAST)
+            last = wire.answer()
+            assert last is not None
+            assert last.body == b"alive"
+        assert wire.answer() is None
+    assert service.take_calls() == calls
+
+
+@_in_each_way
+@pytest.mark.parametrize("sent", REFUSED.values(), ids=REFUSED)
+def test_refused(service: Service, sent: bytes, way: _Way) -> None:
+    service.take_calls()
+    with service.connect() as wire:
+        calls = way(service, wire, sent, SMUGGLED)
+        answer = wire.answer()
+        assert answer is not None
+        assert answer.status == 400
+        assert answer.closes
+        assert wire.answer() is None
+    assert service.take_calls() == calls
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HEAD / HTTP/1.1\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nx lane: a\r\n\r\n",
+        b"HEAD /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (20480 * b"x"),
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n",
+    ],
+    ids=["no Host", "not HTTP", "a long target", "a long body"],
+)
+def test_to_head_not_even_a_refusal_has_a_body(service: Service, sent: bytes) -> None:
+    with service.connect() as wire:
+        wire.send(_PLAIN + sent)
+        _assert_chain(service, wire.answer())
+        answer = wire.answer("HEAD")
+        assert answer is not None
+        assert answer.status in (400, 413)
+        assert answer.closes
+        assert wire.answer() is None
+
+
+def test_connect_opens_no_tunnel(service: Service) -> None:
+    # RFC 9110 section 9.3.6: to the client a 2xx would be one.
+    for way in (_whole, _in_pieces):
+        service.take_calls()
+        with service.connect() as wire:
+            way(service, wire, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", SMUGGLED)
+            answer = wire.answer()
+            assert answer is not None
+            assert answer.status in (400, 405, 501)
+            assert wire.answer() is None
+        assert service.take_calls() == []
+
+
+@pytest.mark.parametrize("way", [_whole, _in_pieces], ids=["whole", "in_pieces"])
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (_SLOW, 1),
+        (_PLAIN + _SLOW, 2),
+        (_SLOW + _PLAIN + _SLOW, 3),
+        (post(b"x-env: slow", b"Content-Length: 5", body=b"hello"), 1),
+        (post(b"x-env: slow", CHUNKED, body=b"5\r\nhello\r\n" + END), 1),
+    ],
+    ids=["one", "two", "three", "a length", "chunks"],
+)
+def test_who_has_sent_all_still_gets_the_answers(
+    service: Service, sent: bytes, answers: int, way: _Way
+) -> None:
+    with service.connect() as wire:
+        way(service, wire, sent)
+        wire.end()
+        for _ in range(answers):
+            _assert_chain(service, wire.answer())
+        assert wire.answer() is None
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\r\n", b"GET / HT", _PLAIN[:-2], of_length(b"9"), chunked(b"5\r\nhel")]
+)
+def test_half_a_request_is_not_answered_by_the_chain(service: Service, sent: bytes) -> None:
+    service.take_calls()
+    with service.connect() as wire:
+        wire.send(sent)
+        wire.end()
+        answer = wire.answer()
+        if answer is not None:
+            assert answer.status == 400
+            assert wire.answer() is None
+    assert service.take_calls() == []
+
+
+def _open_connections(hop: RunningHop) -> int:
+    """The clients' connections that the hop has open (proc_pid_net(5), /proc/net/tcp)."""
+    local = f"{int.from_bytes(socket.inet_aton(hop.address), 'little'):08X}:{8000:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    listens = "0A"
+    return sum(line[1] == local and line[3] != listens and line[9] != "0" for line in lines)
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_clients_that_go_away_leave_nothing_behind(service: Service, reset: bool) -> None:
+    for sent in (b"", b"GET / HT", _PLAIN[:-2], _SLOW, 3 * _SLOW, of_length(b"9"), _SLOW + b"\0"):
+        with service.connect() as wire:
+            if reset:
+                at_once = struct.pack("ii", 1, 0)
+                wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            wire.send(sent)
+            time.sleep(0.005)
+    assert request(service.hop.url).body == service.chain
+    wait_until(lambda: _open_connections(service.hop) == 0)
+
+
+def test_200_pipelined_requests_get_200_answers_in_order(service: Service) -> None:
+    sent = b"".join(
+        b"GET / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\nx-lane: %d\r\n\r\n" % number
+        for number in range(200)
+    )
+    with service.connect() as wire:
+        wire.send(sent)
+        for number in range(200):
+            answer = wire.answer()
+            assert answer is not None
+            [hop] = json.loads(answer.body)["hops"]
+            assert hop["lane_headers"] == {"x-lane": str(number)}
+
+
+def test_a_silent_connection_gets_nothing(service: Service) -> None:
+    with service.connect() as wire:
+        wire.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            wire.socket.recv(1)
+        wire.socket.settimeout(_TIMEOUT)
+        wire.send(_PLAIN)
+        assert service.chain in wire.socket.recv(65536)
+
+
+def test_clients_that_send_many_requests_at_once_let_others_in_between() -> None:
+    over = threading.Event()
+
+    def flood(wire: Wire) -> None:
+        with suppress(OSError):
+            while not over.is_set():
+                wire.socket.sendall(500 * get())
+
+    def drain(wire: Wire) -> None:
+        with suppress(OSError):
+            while wire.socket.recv(65536):
+                pass
+
+    with running() as hop, ExitStack() as stack:
+        for _ in range(4):
+            wire = stack.enter_context(Wire(hop.address))
+            for work in (flood, drain):
+                threading.Thread(target=work, args=(wire,), daemon=True).start()
+        stack.callback(over.set)
+        begin = time.monotonic()
+        with Wire(hop.address) as other:
+            for _ in range(20):
+                other.send(get())
+                answer = other.answer()
+                assert answer is not None
+                assert answer.body == hop.line.encode()
+        # It used to be seconds for each.
+        assert time.monotonic() - begin < _TIMEOUT
+
+
+def _memory(hop: RunningHop) -> int:
+    """Bytes that the hop has resident (proc_pid_statm(5))."""
+    pages = int(Path(f"/proc/{hop.process.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+@pytest.mark.parametrize("at_a_time", [1, 100])
+def test_a_client_that_reads_nothing_is_not_read_from_forever(
+    service: Service, at_a_time: int
+) -> None:
+    # The answers are as long as the requests.
+    one = get(b"Accept: application/json", b"x-lane: " + 8192 * b"x")
+    limit = 64 * 1024 * 1024
+    before = _memory(service.hop)
+    sent = 0
+    with service.connect(receive_buffer=4096) as wire:
+        wire.socket.settimeout(1)
+        with suppress(TimeoutError):
+            while sent < limit:
+                sent += wire.socket.send((at_a_time * one)[sent % len(one) :])
+                if at_a_time == 1:
+                    time.sleep(0.001)
+        assert sent < limit
+        assert _memory(service.hop) - before < 32 * 1024 * 1024
+        assert request(service.hop.url).body == service.chain
+        # Once the client reads, it goes on.
+        wire.socket.settimeout(_TIMEOUT)
+        for _ in range(sent // len(one)):
+            answer = wire.answer()
+            assert answer is not None
+            assert answer.status == 200
+
+
+def test_what_is_refused_is_a_line_in_the_logs_at_most() -> None:
+    with running() as hop:
+        for sent in REFUSED.values():
+            with Wire(hop.address) as wire:
+                wire.send(sent + SMUGGLED)
+                wire.answer()
+        assert hop.stop() == 0
+        lines = hop.errors().splitlines()
+    assert len(lines) <= len(REFUSED)
+    assert [line for line in lines if len(line) > 1000 or not line.isprintable()] == []

@@ -1,0 +1,420 @@
+"""Logs: what is a line, what is in it, and what a destination that fails does."""
+
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mockservice.serve.telemetry.lines import MAX_LINE, MAX_WAITING, Lines
+from tests.running import (
+    RunningHop,
+    answering,
+    exchange,
+    launch,
+    new_address,
+    peer,
+    request,
+    running,
+    running_chain,
+    wait_until,
+)
+from tests.serve.test_tracing import Receiver
+
+_TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+_SPAN_ID = "b7ad6b7169203331"
+_TRACED = {"traceparent": f"00-{_TRACE_ID}-{_SPAN_ID}-01"}
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_FIRST = ["time", "level", "app", "version", "trace_id", "span_id", "message"]
+
+
+def _lines(hop: RunningHop) -> list[dict[str, Any]]:
+    """What the hop has logged, once it has ended."""
+    assert hop.stop() == 0
+    return _read(hop.errors())
+
+
+def _read(text: str) -> list[dict[str, Any]]:
+    lines = []
+    for line in text.splitlines():
+        assert line.isascii()
+        assert line.isprintable()
+        assert len(line) < 16384
+        document = json.loads(line)
+        assert list(document)[: len(_FIRST)] == _FIRST
+        assert _TIME.fullmatch(document["time"])
+        assert all(isinstance(value, str | int | float | None) for value in document.values())
+        lines.append(document)
+    return lines
+
+
+def _refusing() -> str:
+    return f"http://{new_address()}:8000/"
+
+
+def test_a_failed_request_is_one_line() -> None:
+    url = _refusing()
+    with running(upstream_url=url) as hop:
+        assert request(f"{hop.url}mock?secret=1", _TRACED, method="POST").status == 502
+        [line] = _lines(hop)
+    assert line.pop("time")
+    assert 0 < line.pop("duration_ms") < 60_000
+    upstream = url.removeprefix("http://").rstrip("/")
+    assert line == {
+        "level": "error",
+        "app": "mocka",
+        "version": "v1",
+        "trace_id": _TRACE_ID,
+        "span_id": _SPAN_ID,
+        "message": f"{upstream} unreachable: connection refused",
+        "http_request_method": "POST",
+        "url_path": "/mock",
+        "client_address": "127.0.0.1",
+        "http_response_status_code": 502,
+        "error_type": "unreachable",
+        "upstream": upstream,
+    }
+
+
+def test_every_hop_of_a_failed_chain_logs_it_once_in_one_trace() -> None:
+    url = _refusing()
+    with running_chain(url) as hops:
+        assert request(hops[0].url, _TRACED).status == 502
+        lines = [_lines(hop) for hop in hops]
+    assert [len(of_hop) for of_hop in lines] == [1, 1, 1]
+    assert [line["error_type"] for [line] in lines] == ["502", "502", "unreachable"]
+    assert {line["trace_id"] for [line] in lines} == {_TRACE_ID}
+    assert lines[0][0]["message"] == f"{hops[1].address}:8000 answered 502"
+
+
+@pytest.mark.parametrize("status", [500, 503, 599])
+def test_an_error_that_is_passed_on_is_a_line(status: int) -> None:
+    answer = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode()
+    with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
+        assert request(hop.url).status == status
+        [line] = _lines(hop)
+    assert (line["http_response_status_code"], line["error_type"]) == (status, str(status))
+
+
+def test_a_loop_is_a_line() -> None:
+    with running() as other:
+        address = other.address
+    with running(host=address, upstream_url=f"http://{address}:8000/") as hop:
+        assert request(hop.url).status == 508
+        lines = _lines(hop)
+    assert [line["error_type"] for line in lines] == ["loop", "508"]
+    assert lines[0]["message"] == "mocka loop: already in this chain"
+
+
+def test_what_succeeds_and_what_a_client_does_wrong_is_no_line() -> None:
+    answer = b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"
+    with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
+        assert request(hop.url).status == 404
+        assert request(f"{hop.url}healthz").status == 200
+        exchange(hop.address, b"nonsense\r\n\r\n")
+        exchange(hop.address, b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert _lines(hop) == []
+
+
+def test_with_an_access_log_every_request_is_a_line() -> None:
+    with running(access_log="on") as hop:
+        request(f"{hop.url}a", {"b3": f"{_TRACE_ID}-{_SPAN_ID}-1"})
+        request(f"{hop.url}b", {"X-B3-TraceId": _TRACE_ID, "X-B3-SpanId": _SPAN_ID})
+        request(f"{hop.url}c", {"X-B3-TraceId": _TRACE_ID})
+        request(f"{hop.url}d", method="DELETE")
+        exchange(hop.address, b"nonsense\r\n\r\n")
+        request(f"{hop.url}healthz")
+        lines = _lines(hop)
+    assert [(line["level"], line.get("url_path")) for line in lines] == [
+        ("info", "/a"),
+        ("info", "/b"),
+        ("info", "/c"),
+        ("info", "/d"),
+        ("info", None),
+    ]
+    assert [(line["trace_id"], line["span_id"]) for line in lines] == [
+        (_TRACE_ID, _SPAN_ID),
+        (_TRACE_ID, _SPAN_ID),
+        (_TRACE_ID, None),
+        (None, None),
+        (None, None),
+    ]
+    assert lines[3]["http_request_method"] == "DELETE"
+    assert lines[4]["message"] == "mocka rejected: not HTTP"
+    assert lines[4]["http_response_status_code"] == 400
+
+
+@pytest.mark.parametrize("flags", ["00", "01"])
+def test_with_tracing_a_line_names_the_hops_own_span(flags: str) -> None:
+    receiver = Receiver()
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    with running(upstream_url=_refusing(), **env) as hop:
+        request(hop.url, {"traceparent": f"00-{_TRACE_ID}-{_SPAN_ID}-{flags}"})
+        [line] = _lines(hop)
+    receiver.server.shutdown()
+    receiver.server.server_close()
+    assert line["trace_id"] == _TRACE_ID
+    assert re.fullmatch("[0-9a-f]{16}", line["span_id"])
+    assert line["span_id"] != _SPAN_ID
+    span_ids = [span.span_id.hex() for _, span in receiver.spans]
+    assert (line["span_id"] in span_ids) == (flags == "01")
+
+
+_FORGING = [
+    b'/x","level":"info","message":"all is well',
+    b"/%0a%0d%1b[31m",
+    "/\u2028\u2029\u0085\u009b31m\u202e\U0001f600".encode(),
+    b"/\xff\xfe\x80\xc0\xaf",
+    b"/" + b"x" * 16000,
+    b"/" + "\U0001f600".encode() * 3000,
+    b"/\\n\\u000a\\",
+]
+
+
+@pytest.mark.parametrize("target", _FORGING)
+def test_no_client_forges_a_line(target: bytes) -> None:
+    forged = b'"}\x1b]0;x\x07 {"level":"info"}'
+    with running(upstream_url=_refusing(), access_log="on") as hop:
+        sent = (
+            b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\ntraceparent: %b\r\n"
+            b"x-request-id: %b\r\nb3: %b\r\nuser-agent: %b\r\n\r\n"
+        ) % (target, *4 * [forged.replace(b"\x1b", b"").replace(b"\x07", b"")])
+        answer = exchange(hop.address, sent)
+        [line] = _lines(hop)
+    assert line["http_response_status_code"] == int(answer[9:12])
+    assert line["level"] in ("error", "info")
+    assert (line["trace_id"], line["span_id"]) == (None, None)
+    if "url_path" in line:
+        # Whatever reads strictly can read it: no lone surrogates.
+        line["url_path"].encode()
+        assert len(line["url_path"]) <= 4 * 512
+
+
+def test_no_upstream_forges_a_line() -> None:
+    head = b"HTTP/1.1 500 x\x80y\r\nX: \xff\r\nContent-Type: a\tb\r\nContent-Length: 4\r\n\r\n"
+    answer = head + b"\x1b\r\n{"
+    with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
+        assert request(hop.url).status == 500
+        assert len(_lines(hop)) == 1
+
+
+def test_what_libraries_log_has_the_same_form() -> None:
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": _refusing(), "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    with running(**env, OTEL_EXPORTER_OTLP_TIMEOUT="1") as hop:
+        for _ in range(3):
+            request(hop.url)
+        stderr = hop.process.stderr
+        assert stderr is not None
+        wait_until(lambda: bool(select.select([stderr], [], [], 0)[0]))
+        lines = _lines(hop)
+    assert lines
+    assert {line["level"] for line in lines} <= {"warning", "error"}
+    assert all(line["logger"].startswith("opentelemetry.") for line in lines)
+
+
+def test_a_bad_setting_stays_one_plain_line() -> None:
+    hop = launch("", "v1")
+    assert hop.errors().startswith("mockservice: app='': must be set")
+    assert hop.process.returncode == 2
+
+
+def test_lines_of_workers_stay_whole() -> None:
+    # What is escaped in the line takes six times its characters.
+    long = f"GET / HTTP/1.0\r\nx-mock-fault: {'😀' * 500}\r\n\r\n".encode()
+    with running(workers="3", access_log="on", fault_header="on") as hop:
+        read: list[bytes] = []
+        assert hop.process.stderr is not None
+        stderr = hop.process.stderr
+        reader = threading.Thread(target=lambda: read.append(stderr.read()))
+        reader.start()
+
+        def ask() -> None:
+            for _ in range(100):
+                assert exchange(hop.address, long).startswith(b"HTTP/1.1 400 ")
+
+        clients = [threading.Thread(target=ask) for _ in range(4)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        assert hop.stop() == 0
+        reader.join(20)
+    assert len(_read(read[0].decode())) == 400
+    assert 2000 < max(map(len, read[0].splitlines())) < MAX_LINE
+
+
+def test_an_error_that_nobody_expected_says_where_it_comes_from() -> None:
+    logged = (
+        "import logging; from mockservice.serve.telemetry.logs import Logs; "
+        "logs = Logs('mocka', 'v1'); logs.take_over()\n"
+        "def inner(): 1 / 0\n"
+        "try: inner()\n"
+        "except ZeroDivisionError: logging.exception('callback')\n"
+        "logs.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", logged], capture_output=True, text=True, check=True
+    )
+    [line] = _read(done.stderr)
+    assert line["message"] == "callback (ZeroDivisionError: division by zero)"
+    assert line["exception_stacktrace"] == "<string>:2 inner < <string>:3 <module>"
+
+
+# Where lines go.
+
+
+@contextmanager
+def _hop_with(stderr: int | None, **env: str) -> Iterator[RunningHop]:
+    """A failing hop whose standard error is this descriptor, or closed."""
+    address = new_address()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mockservice"],
+        env={
+            "PATH": os.environ["PATH"],
+            "app": "mocka",
+            "version": "v1",
+            "host": address,
+            "upstream_url": _refusing(),
+            **env,
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        preexec_fn=(lambda: os.close(2)) if stderr is None else None,
+    )
+    hop = RunningHop(process, address, f"http://{address}:8000/", "")
+    try:
+        wait_until(lambda: request(f"{hop.url}readyz").status == 200)
+        yield hop
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _memory(hop: RunningHop) -> int:
+    """Resident bytes."""
+    statm = Path(f"/proc/{hop.process.pid}/statm").read_text()
+    return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _threads(hop: RunningHop) -> int:
+    return len([*Path(f"/proc/{hop.process.pid}/task").iterdir()])
+
+
+@contextmanager
+def _reading(descriptor: int) -> Iterator[list[bytes]]:
+    """What comes out of a pipe, all of it after the block, which has to end what writes."""
+    chunks: list[bytes] = []
+    reader = threading.Thread(
+        target=lambda: chunks.extend(iter(lambda: os.read(descriptor, 65536), b""))
+    )
+    reader.start()
+    yield chunks
+    reader.join(20)
+    os.close(descriptor)
+
+
+def test_a_full_pipe_holds_no_request_and_costs_bounded_memory() -> None:
+    read, write = os.pipe()
+    with _hop_with(write) as hop:
+        os.close(write)
+        one = b"GET /" + b"x" * 1000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+        before = _memory(hop)
+        with socket.create_connection((hop.address, 8000), 30) as client:
+            answered = b""
+            for _ in range(60):
+                client.sendall(200 * one)
+                count = 0
+                while count < 200:
+                    part = client.recv(1 << 20)
+                    assert part
+                    tail = answered[-11:]
+                    count += (tail + part).count(b"HTTP/1.1 502") - tail.count(b"HTTP/1.1 502")
+                    answered = part
+        assert _memory(hop) - before < 32 * 1024 * 1024
+        # Once it is read again, what waited comes, and how much is lost.
+        with _reading(read) as chunks:
+            wait_until(lambda: b"lines lost" in b"".join(chunks))
+            assert hop.stop() == 0
+    lines = _read(b"".join(chunks).decode())
+    lost = [int(line["message"].split()[0]) for line in lines if "lines lost" in line["message"]]
+    failed = [line for line in lines if line.get("error_type") == "unreachable"]
+    assert len(failed) + sum(lost) == 60 * 200
+    assert len(failed) >= MAX_WAITING
+
+
+def test_a_full_pipe_does_not_hold_the_exit() -> None:
+    read, write = os.pipe()
+    with _hop_with(write) as hop:
+        os.close(write)
+        for _ in range(300):
+            assert request(f"{hop.url}{'x' * 500}").status == 502
+        assert hop.stop(timeout=15) == 0
+    os.close(read)
+
+
+def test_a_closed_pipe_stops_nothing() -> None:
+    read, write = os.pipe()
+    with _hop_with(write) as hop:
+        os.close(write)
+        os.close(read)
+        for _ in range(20):
+            assert request(hop.url).status == 502
+        assert hop.stop() == 0
+
+
+def test_a_pipe_that_does_not_block_gets_all_lines() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with _hop_with(write) as hop:
+        os.close(write)
+        for _ in range(300):
+            assert request(f"{hop.url}{'x' * 500}").status == 502
+        with _reading(read) as chunks:
+            assert hop.stop() == 0
+    assert len(_read(b"".join(chunks).decode())) == 300
+
+
+def test_a_full_disk_stops_nothing() -> None:
+    with Path("/dev/full").open("wb") as full, _hop_with(full.fileno()) as hop:
+        for _ in range(20):
+            assert request(hop.url).status == 502
+        assert hop.stop() == 0
+
+
+def test_without_standard_error_no_line_goes_to_a_socket() -> None:
+    with _hop_with(None) as hop:
+        assert Path(f"/proc/{hop.process.pid}/fd/2").readlink() == Path(os.devnull)
+        answer = exchange(hop.address, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert b"trace_id" not in answer
+        assert answer.startswith(b"HTTP/1.1 502 ")
+        assert hop.stop() == 0
+
+
+def test_a_hop_that_logs_nothing_has_no_thread_for_it() -> None:
+    with running(upstream_url=_refusing()) as hop:
+        before = _threads(hop)
+        exchange(hop.address, b"nonsense\r\n\r\n")
+        assert _threads(hop) == before
+        request(hop.url)
+        assert _threads(hop) == before + 1
+
+
+def test_lines_come_in_order_and_are_written_at_the_end() -> None:
+    read, write = os.pipe()
+    lines = Lines(write, lambda lost: b"%d lost\n" % lost)
+    sent = [b"%d\n" % number for number in range(1000)]
+    for line in sent:
+        lines.put(line)
+    lines.close(20)
+    os.close(write)
+    assert b"".join(iter(lambda: os.read(read, 4096), b"")) == b"".join(sent)
+    os.close(read)

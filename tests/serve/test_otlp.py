@@ -1,0 +1,173 @@
+"""Spans encoded here are, message for message, what the SDK's own encoder makes of them; and of
+what a collector answers no more is read than it can have to say.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.trace import (
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+)
+
+from mockservice.serve.telemetry import otlp
+from tests.running import Peer, new_address, ok, peer, read_head, request, running, wait_until
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    import pytest
+
+_NANOSECONDS = st.integers(0, 2**63 - 1)
+_CONTEXTS = st.builds(
+    SpanContext,
+    st.integers(1, 2**128 - 1),
+    st.integers(1, 2**64 - 1),
+    st.booleans(),
+    st.sampled_from([TraceFlags(1), TraceFlags(3)]),
+    st.sampled_from([TraceState(), TraceState([("a", "1"), ("b", "2")])]),
+)
+_TEXTS = st.text(max_size=300)
+_VALUES = _TEXTS | st.integers(0, 2**40) | st.lists(_TEXTS, max_size=3).map(tuple)
+_STATUSES = st.just(Status()) | st.builds(
+    Status, st.just(StatusCode.ERROR), st.none() | st.text(min_size=1)
+)
+
+
+@given(
+    name=_TEXTS,
+    kind=st.sampled_from([SpanKind.SERVER, SpanKind.CLIENT]),
+    context=_CONTEXTS,
+    parent=st.none() | _CONTEXTS,
+    start=_NANOSECONDS,
+    end=_NANOSECONDS,
+    attributes=st.dictionaries(_TEXTS, _VALUES, max_size=8),
+    status=_STATUSES,
+)
+def test_the_encoding_is_the_sdks(
+    name: str,
+    kind: SpanKind,
+    context: SpanContext,
+    parent: SpanContext | None,
+    start: int,
+    end: int,
+    attributes: dict[str, otlp.Value],
+    status: Status,
+) -> None:
+    encoded = otlp.encode(name, kind, context, parent, start, end, attributes, status)
+    span = ReadableSpan(
+        name,
+        context,
+        parent,
+        attributes=attributes,
+        kind=kind,
+        status=status,
+        start_time=start,
+        end_time=end,
+    )
+    expected = encode_spans([span]).resource_spans[0].scope_spans[0].spans
+    assert list(ScopeSpans.FromString(encoded.message).spans) == list(expected)
+    assert encoded.context is context
+
+
+def test_text_that_is_no_unicode_still_makes_a_span() -> None:
+    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1))
+    attributes: dict[str, otlp.Value] = {"url.path": b"/\xff".decode("utf-8", "surrogateescape")}
+    encoded = otlp.encode("GET", SpanKind.SERVER, context, None, 1, 2, attributes, Status())
+    [span] = ScopeSpans.FromString(encoded.message).spans
+    assert span.attributes[0].value.string_value == r"/\udcff"
+
+
+def test_a_full_queue_is_said_once_and_the_newest_spans_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{new_address()}:4318")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
+    words: list[str] = []
+    make = logging.getLogRecordFactory()
+
+    def heard(*of: Any, **more: Any) -> logging.LogRecord:
+        record = make(*of, **more)
+        words.append(record.getMessage())
+        return record
+
+    monkeypatch.setattr(logging, "_logRecordFactory", heard)
+    exporting, release = threading.Event(), threading.Event()
+    exported: list[str] = []
+
+    class Hanging(otlp.Exporter):
+        def export(self, spans: Sequence[ReadableSpan | otlp.EncodedSpan]) -> SpanExportResult:
+            exported.extend(
+                span.message.decode() for span in spans if isinstance(span, otlp.EncodedSpan)
+            )
+            exporting.set()
+            release.wait(10)
+            return SpanExportResult.SUCCESS
+
+    processor = otlp.Processor(Hanging(Resource({}), "test", "1"))
+    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1))
+    on_end = cast("Callable[[otlp.EncodedSpan], None]", processor.on_end)
+    for number in range(8):
+        on_end(otlp.EncodedSpan(context, b"%d" % number))
+    assert exporting.wait(10)
+    for number in range(100, 200):
+        on_end(otlp.EncodedSpan(context, b"%d" % number))
+    release.set()
+    processor.shutdown()  # type: ignore[no-untyped-call]
+    assert exported == [str(number) for number in (*range(8), *range(192, 200))]
+    assert len([word for word in words if word.startswith("Queue full")]) == 1
+
+
+def test_of_a_collectors_answer_that_never_ends_little_is_read() -> None:
+    taken: list[int] = []
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
+        for _ in range(2**30 // 65536):
+            connection.sendall(b"x" * 65536)
+            taken.append(65536)
+
+    with peer(serve) as collector, running(**_exporting_to(collector)) as hop:
+        assert request(hop.url).status == 200
+        wait_until(lambda: bool(taken))
+        assert hop.stop() == 0
+    # What the sockets' buffers hold is more than what is read.
+    assert sum(taken) < 2**26
+
+
+def test_the_connection_to_a_collector_is_kept() -> None:
+    exports: list[bytes] = []
+    connections: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        connections.append(connection)
+        while head := read_head(connection):
+            exports.append(head)
+            connection.sendall(ok(b"taken"))
+
+    with peer(serve, read=False) as collector, running(**_exporting_to(collector)) as hop:
+        for count in range(1, 4):
+            assert request(hop.url).status == 200
+            wait_until(lambda: len(exports) >= count)  # noqa: B023
+        assert hop.stop() == 0
+    assert len(connections) == 1
+
+
+def _exporting_to(collector: Peer) -> dict[str, str]:
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}

@@ -1,0 +1,168 @@
+"""`mockservice ui` as a process, and its page in a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Locator, Page, Playwright, Request
+
+TIMEOUT = 30.0
+"""Seconds that the page gets to show something, on a busy machine."""
+
+expect.set_options(timeout=TIMEOUT * 1000)
+
+
+# What it would like to ask of its maker's servers, and a sandbox that root cannot have.
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    return playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+
+
+@contextmanager
+def serving(url: str, *options: str) -> Iterator[str]:
+    """Run `mockservice ui`; the URL of its page. By default at any port that is free."""
+    port = () if "--port" in options else ("--port", str(free_port()))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mockservice", "ui", url, *port, *options],
+        env={"PATH": os.environ["PATH"]},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().removeprefix("ui ").strip()
+    finally:
+        process.terminate()
+        try:
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
+            process.stdout.close()
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Browsing:
+    """A browser, and what went wrong in it."""
+
+    browser: Browser
+    problems: list[str] = field(default_factory=list)
+    forgiven: str = "nothing"
+    """What the console may say: browsers report each connection that fails."""
+
+    @contextmanager
+    def open(
+        self,
+        url: str,
+        width: int = 1280,
+        height: int = 800,
+        scheme: Literal["light", "dark"] = "light",
+        via: str | None = None,
+    ) -> Iterator[Page]:
+        """A page in a window of this size, closed with the block; reached from the page `via`."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        origin = urlsplit(url).netloc
+        page = context.new_page()
+        if via is not None:
+            page.goto(via)
+
+        def check(request: Request) -> None:
+            if urlsplit(request.url).netloc != origin:
+                self.problems.append(f"a request to {request.url}")
+
+        def listen(kind: str, text: str) -> None:
+            if kind in ("error", "warning") and self.forgiven not in text:
+                self.problems.append(f"{kind}: {text}")
+
+        page.on("request", check)
+        page.on("websocket", lambda socket: listen_to(socket.url))
+        page.on("console", lambda message: listen(message.type, message.text))
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+
+        def listen_to(url: str) -> None:
+            if urlsplit(url).netloc != origin:
+                self.problems.append(f"a WebSocket to {url}")
+
+        try:
+            if via is None:
+                page.goto(url)
+            else:
+                page.evaluate("url => { location.href = url; }", url)
+                page.wait_for_url(url)
+            yield page
+        finally:
+            context.close()
+
+
+def requests_seen(page: Page) -> int:
+    """The requests that the page has counted."""
+    return int((page.locator("#request-count").text_content() or "").replace(",", ""))
+
+
+def wait_for_requests(page: Page, count: int) -> None:
+    """Wait until the page has counted so many."""
+    page.wait_for_function(
+        "count => Number(document.querySelector('#request-count').textContent"
+        ".replaceAll(',', '')) >= count",
+        arg=count,
+        timeout=TIMEOUT * 1000,
+    )
+
+
+def share(page: Page, lane: str) -> float:
+    """The share of a lane among the last requests, 0 to 1."""
+    text = page.locator(f".share[data-lane='{lane}'] strong").text_content() or ""
+    return float(text.removesuffix(" %")) / 100
+
+
+def nodes(page: Page, lane: str, app: str) -> Locator:
+    """What stands in the row of a lane, under an app."""
+    heads = page.locator("#pods thead th").all_text_contents()
+    row = page.locator("#pods tbody tr").filter(
+        has=page.locator("th .name").get_by_text(lane, exact=True)
+    )
+    # The gateway's cell is in the first row only.
+    names = page.locator("#pods tbody th .name").all_text_contents()
+    column = heads.index(app) - (1 if names.index(lane) == 0 else 2)
+    return row.locator("td").nth(column).locator(".node")
+
+
+def state(page: Page) -> dict[str, list[str]]:
+    """What the address holds."""
+    said: dict[str, Any] = page.evaluate(
+        "() => { const said = new URLSearchParams(location.search);"
+        " return Object.fromEntries([...said.keys()].map((key) => [key, said.getAll(key)])); }"
+    )
+    return said

@@ -1,0 +1,44 @@
+"""A real browser for the tests of the page: Debian's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.ui import axe
+from tests.ui.browsing import Browsing, launch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+
+# For one module: Playwright keeps an event loop running, beside which no test can be a coroutine.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    if shutil.which("chromium") is None:
+        assert "CI" not in os.environ, "CI has to install chromium"
+        pytest.skip("takes chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browsing(chromium: Browser) -> Iterator[Browsing]:
+    """A browser that has to end without an error of its console, and without a foreign request."""
+    browsing = Browsing(chromium)
+    yield browsing
+    assert browsing.problems == []
+
+
+@pytest.fixture(scope="session")
+def axe_source(pytestconfig: pytest.Config) -> str:
+    assert pytestconfig.cache is not None
+    return axe.script(pytestconfig.cache.mkdir("axe-core"))

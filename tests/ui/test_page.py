@@ -1,0 +1,523 @@
+"""The page, in a real browser: what requests do is seen, and only that."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from mockservice.chain import Chain, Failure, Hop
+from tests.probe.gateway import Answer, chain, gateway, hops, text
+from tests.ui import axe
+from tests.ui.browsing import (
+    Browsing,
+    free_port,
+    nodes,
+    requests_seen,
+    serving,
+    share,
+    state,
+    wait_for_requests,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from email.message import Message
+
+    from playwright.sync_api import Page
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@contextmanager
+def page_of(
+    browsing: Browsing,
+    answer: Callable[[int, Message], Answer],
+    *options: str,
+    query: str = "?rate=50",
+) -> Iterator[Page]:
+    """The page of a gateway that answers so."""
+    with (
+        gateway(answer) as asked,
+        serving(asked.url, *options) as url,
+        browsing.open(url + query) as page,
+    ):
+        yield page
+
+
+def test_a_request_is_seen_at_every_pod_that_it_passes(browsing: Browsing) -> None:
+    with page_of(browsing, lambda *_: chain("v1 v1 v1")) as page:
+        wait_for_requests(page, 20)
+        assert page.locator("#pods thead th").all_text_contents() == [
+            "lane",
+            "",
+            "mocka",
+            "mockb",
+            "mockc",
+        ]
+        for place, app in enumerate(("mocka", "mockb", "mockc")):
+            expect(nodes(page, "v1", app).locator("strong")).to_have_text("v1")
+            expect(nodes(page, "v1", app).locator(".ip")).to_have_text(f"10.0.0.{place}")
+        expect(page.locator("#edges .edge")).to_have_count(3)
+        expect(page.locator("#moving .dot").first).to_be_attached()
+        expect(page.locator("#status")).to_have_text("requests are answered")
+
+
+def test_apps_stand_in_call_order_even_if_one_is_seen_later(browsing: Browsing) -> None:
+    short = Chain((hops("v1 v1 v1")[0], hops("v1 v1 v1")[2])).to_json()
+
+    def answer(number: int, _: Message) -> Answer:
+        return Answer(short) if number < 5 else chain("v1 v1 v1")
+
+    with page_of(browsing, answer) as page:
+        expect(page.locator("#pods thead th")).to_have_text(["lane", "", "mocka", "mockb", "mockc"])
+
+
+def test_a_fallback_is_one_and_a_leak_is_another(browsing: Browsing) -> None:
+    with page_of(browsing, lambda *_: chain("v2 v1 v2"), "--baseline", "v1") as page:
+        wait_for_requests(page, 5)
+        expect(page.locator("#edges .fallback")).to_have_count(1)
+        expect(page.locator("#edges .leak")).to_have_count(0)
+        expect(page.locator("#leak-count")).to_have_text("0")
+        expect(page.locator("#request-list .chain .fallback").first).to_have_text("mockb(v1)")
+    with page_of(browsing, lambda *_: chain("v2 v1 v2")) as page:
+        wait_for_requests(page, 5)
+        expect(page.locator("#edges .fallback")).to_have_count(0)
+        expect(page.locator("#edges .leak")).to_have_count(1)
+        expect(page.locator("#leak-list .chain .leak")).to_have_text("mockb(v1)")
+        expect(page.locator("#status")).to_contain_text(re.compile(r" \d+ leaked"))
+
+
+def test_a_leak_stays_listed_when_it_is_over(browsing: Browsing) -> None:
+    def answer(number: int, _: Message) -> Answer:
+        return chain("v1 v2") if number == 3 else chain("v1 v1")
+
+    with page_of(browsing, answer, query="?rate=100&last=50") as page:
+        expect(page.locator("#leak-count")).to_have_text("1")
+        wait_for_requests(page, 70)
+        expect(page.locator("#edges .leak")).to_have_count(0)
+        expect(page.locator("#leak-list button")).to_have_count(1)
+        page.locator("#leak-list button").click()
+        expect(page.locator("dialog .chain .leak")).to_have_text("mockb(v2)")
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Clear").click()
+        expect(page.locator("#leak-list button")).to_have_count(0)
+
+
+FAILURES = {
+    "mockb is gone": (
+        chain("v1", Failure("mockb", "unreachable", "connection refused")),
+        ("v1", "mockb"),
+        "502 mockb: unreachable: connection refused",
+    ),
+    "mockb hangs": (
+        chain("v1", Failure("mockb", "timeout", "no answer within 5 s")),
+        ("v1", "mockb"),
+        "504 mockb: timeout: no answer within 5 s",
+    ),
+    "mockc is gone, and known by its address": (
+        chain("v1 v1", Failure("localhost:8003", "unreachable", "connection refused")),
+        ("v1", "mockc"),
+        "502 localhost:8003: unreachable: connection refused",
+    ),
+    "a sidecar has no mockc": (
+        Answer(Chain(hops("v1 v1"), upstream_body="no healthy upstream").to_json(), 503),
+        ("v1", "mockc"),
+        "503 mockb's upstream: no healthy upstream",
+    ),
+    "mockb fails on demand": (
+        chain("v1 v1", Failure("mockb", "injected", "abort 503")),
+        ("v1", "mockb"),
+        "502 mockb: injected: abort 503",
+    ),
+    "the gateway has no mocka": (
+        text("no healthy upstream", 503),
+        None,
+        "503 gateway: no chain in the answer: no healthy upstream",
+    ),
+    "the answer is no chain": (
+        text("<h1>hello</h1>"),
+        None,
+        "200 gateway: no chain in the answer: <h1>hello</h1>",
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_is_red_where_it_happened(browsing: Browsing, failure: str) -> None:
+    failed, place, said = FAILURES[failure]
+
+    def answer(number: int, _: Message) -> Answer:
+        return failed if number >= 10 and number % 2 else chain("v1 v1 v1")
+
+    with page_of(browsing, answer) as page:
+        expect(page.locator("#failure-list button")).to_have_count(1)
+        expect(page.locator("#pods .failed")).to_have_count(1)
+        where = page.locator("#pods .gateway .node") if place is None else nodes(page, *place)
+        expect(where).to_have_class("node failed")
+        expect(where.locator("strong")).to_have_text("gateway" if place is None else place[0])
+        page.locator("#failure-list button").click()
+        expect(page.locator("dialog .chain .leak")).to_have_text(said)
+
+
+def test_a_failure_stands_behind_the_last_hop_until_the_next_one_is_known(
+    browsing: Browsing,
+) -> None:
+    failed = Answer(Chain(hops("v1"), upstream_body="no healthy upstream").to_json(), 503)
+    known = threading.Event()
+
+    def answer(*_: object) -> Answer:
+        return chain("v1 v1") if known.is_set() else failed
+
+    with page_of(browsing, answer) as page:
+        expect(page.locator("#pods thead th")).to_have_text(["lane", "", "mocka", "next hop"])
+        expect(nodes(page, "v1", "next hop")).to_have_class("node only-fault failed")
+        known.set()
+        expect(page.locator("#pods thead th")).to_have_text(["lane", "", "mocka", "mockb"])
+        expect(nodes(page, "v1", "mockb")).to_have_class("node failed")
+        expect(page.locator("#pods .failed")).to_have_count(0)
+
+
+def test_a_failure_moves_nothing(browsing: Browsing) -> None:
+    fails = threading.Event()
+    failed = chain("v1", Failure("mockb", "unreachable", "connection refused, and much more"))
+
+    def answer(number: int, _: Message) -> Answer:
+        return failed if fails.is_set() and number % 2 else chain("v1 v1")
+
+    with page_of(browsing, answer) as page:
+        wait_for_requests(page, 120)
+        box = page.locator("#pods").bounding_box()
+        places = [node.bounding_box() for node in page.locator("#pods .node").all()]
+        fails.set()
+        expect(page.locator("#pods .failed")).to_have_count(1)
+        assert page.locator("#pods").bounding_box() == box
+        assert [node.bounding_box() for node in page.locator("#pods .node").all()] == places
+
+
+def test_edges_keep_apart_what_leaks_falls_back_and_does_neither(browsing: Browsing) -> None:
+    answers = [chain("v1 v1 v1")] * 6 + [chain("v1 v2 v1")] + [chain("v2 v1 v3")] * 3
+
+    with page_of(browsing, lambda number, _: answers[number % 10], "--baseline", "v1") as page:
+        wait_for_requests(page, 120)
+        page.get_by_role("button", name="Pause").click()
+        widths = {
+            kind: page.locator(f"#edges .edge{kind}").evaluate_all(
+                "paths => paths.map(path => parseFloat(path.style.strokeWidth)).sort()"
+            )
+            for kind in (".leak", ".fallback")
+        }
+    # 0.1 rem of none of the requests, 0.9 rem of all.
+    assert widths[".leak"] == [pytest.approx(0.1 + 0.8 * 0.3, abs=0.04)]
+    falls = [0.1 + 0.8 * share for share in (0.1, 0.1)]
+    assert widths[".fallback"] == pytest.approx(falls, abs=0.04)
+
+
+def test_a_gateway_that_is_gone_is_said_and_its_return_is_seen(browsing: Browsing) -> None:
+    with gateway(lambda *_: chain("v1")) as asked:
+        url = asked.url
+    with serving(url, "--rate", "50") as page_url, browsing.open(f"{page_url}?last=50") as page:
+        expect(page.locator("#failure-list .chain")).to_have_text("gateway: connection refused")
+        expect(page.locator("#pods .gateway .failed")).to_have_count(1)
+        expect(page.locator("#status")).to_contain_text("failed")
+        expect(page.locator("#status")).to_have_class("bad")
+        with gateway(lambda *_: chain("v1"), urlsplit(url).hostname):
+            expect(page.locator("#status")).to_have_text("requests are answered")
+            expect(page.locator("#pods .gateway .failed")).to_have_count(0)
+            expect(page.locator("#failure-list button")).to_have_count(1)
+
+
+def test_what_upstreams_say_stays_text(browsing: Browsing, axe_source: str) -> None:
+    hostile = Hop(HOSTILE, HOSTILE, HOSTILE, 200, 1.0, {HOSTILE: HOSTILE}, HOSTILE)
+    failure = Failure(HOSTILE, HOSTILE, HOSTILE)
+    answers = [
+        Answer(Chain((hostile, *hops("v1 v2"))).to_json()),
+        Answer(Chain((hostile,), failure).to_json(), 502),
+        text(HOSTILE),
+    ]
+    with page_of(browsing, lambda number, _: answers[number % 3]) as page:
+        page.on("dialog", lambda dialog: browsing.problems.append(dialog.message))
+        wait_for_requests(page, 12)
+        expect(page.locator("#pods thead th").nth(2)).to_have_text(HOSTILE)
+        expect(page.locator("#pods .ip").first).to_have_text(HOSTILE)
+        expect(page.locator("#leak-list, #failure-list").first).to_contain_text(HOSTILE)
+        for place in range(3):
+            page.locator("#failure-list button, #leak-list button").nth(place).click()
+            expect(page.locator("dialog")).to_contain_text(HOSTILE)
+            page.keyboard.press("Escape")
+        assert page.locator("img").count() == 0
+        assert axe.faults(page, axe_source) == []
+
+
+def test_a_request_opens_with_its_times_its_headers_and_its_curl(browsing: Browsing) -> None:
+    def answer(_: int, asked: Message) -> Answer:
+        carried = {"traceparent": asked["traceparent"], "x-lane": asked["x-lane"]}
+        dropped = {"traceparent": asked["traceparent"]}
+        changed = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+        ways = zip(hops("v1 v1 v1"), (carried, dropped, changed), strict=True)
+        made = [
+            Hop(hop.app, hop.version, hop.ip, 200, duration, headers)
+            for (hop, headers), duration in zip(ways, (9.0, 5.0, 2.0), strict=True)
+        ]
+        made[2] = replace(made[2], fault="delay 0.002 s")
+        return Answer(Chain(tuple(made)).to_json())
+
+    options = ("--header", "x-lane: it's {id}", "--trace-url", "http://localhost:9/trace/{id}")
+    with page_of(browsing, answer, *options) as page:
+        wait_for_requests(page, 3)
+        page.get_by_role("button", name="Pause").click()
+        page.locator("#request-list button").first.click()
+        dialog = page.get_by_role("dialog", name="Request")
+        expect(dialog.locator(".waterfall .name")).to_have_text(
+            ["gateway", "mocka(v1)", "mockb(v1)", "mockc(v1), injected: delay 0.002 s"]
+        )
+        expect(dialog.locator(".waterfall .own").nth(1)).to_have_text("own 4.0 ms")
+        rows = dialog.locator(".headers tbody tr")
+        lane = rows.filter(has_text="x-lane").locator("td").all_text_contents()
+        trace_id = dialog.locator("a code").text_content() or ""
+        assert lane == [f"it's {trace_id}", f"it's {trace_id}", "missing", "missing"]
+        trace = rows.filter(has_text="traceparent").locator("td").all_text_contents()
+        assert trace[0] == trace[1] == trace[2]
+        assert trace[3].startswith("changed: 00-aaaa")
+        href = dialog.locator("a").get_attribute("href")
+        assert href == f"http://localhost:9/trace/{trace_id}"
+        dialog.get_by_role("button", name="Copy").click()
+        line = page.evaluate("navigator.clipboard.readText()")
+        assert line.startswith(f"curl -H 'traceparent: {trace[0]}' -H 'x-lane: it'\"'\"'s ")
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+
+
+def test_hops_that_answer_in_text_are_seen_without_times_and_headers(browsing: Browsing) -> None:
+    line = "".join(map(str, hops("v1 v1")))
+    with page_of(browsing, lambda *_: text(line)) as page:
+        wait_for_requests(page, 3)
+        page.locator("#request-list button").first.click()
+        expect(page.locator("dialog .headers tbody td").nth(1)).to_have_text("not told")
+        expect(page.locator("dialog .waterfall")).to_have_count(0)
+
+
+def test_the_controls_do_what_they_say_and_the_address_holds_them(browsing: Browsing) -> None:
+    asked_with: list[str | None] = []
+
+    def answer(_: int, asked: Message) -> Answer:
+        asked_with.append(asked["x-asm-prefer-tag"])
+        return chain("v1")
+
+    with page_of(browsing, answer, query="") as page:
+        wait_for_requests(page, 3)
+        assert state(page) == {}
+        assert set(asked_with) == {None}
+        page.get_by_label("Headers to send").fill("x-asm-prefer-tag: v2")
+        page.get_by_label("Requests per second").fill("60")
+        page.get_by_label("Requests per second").press("Tab")
+        page.wait_for_function("() => location.search.includes('rate=60')")
+        wait_for_requests(page, requests_seen(page) + 30)
+        assert asked_with[-1] == "v2"
+        page.get_by_role("button", name="Pause").click()
+        expect(page.locator("#status")).to_have_text("paused")
+        assert state(page) == {
+            "rate": ["60"],
+            "header": ["x-asm-prefer-tag: v2"],
+            "paused": ["1"],
+        }
+        time.sleep(0.3)
+        sent = len(asked_with)
+        page.reload()
+        expect(page.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "true")
+        expect(page.get_by_label("Headers to send")).to_have_value("x-asm-prefer-tag: v2")
+        time.sleep(0.5)
+        assert len(asked_with) == sent
+        page.get_by_role("button", name="Pause").click()
+        wait_for_requests(page, 5)
+        assert asked_with[-1] == "v2"
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("?rate=1000", "rate: 1000: must be requests per second, from 0.1 to 100"),
+        ("?header=nonsense", "header: 'nonsense': must be a header name, a colon and a value"),
+        ("?header=host:%20x", "must be given on the command line"),
+    ],
+)
+def test_controls_that_are_not_allowed_are_refused_by_name(
+    browsing: Browsing, query: str, problem: str
+) -> None:
+    with page_of(browsing, lambda *_: chain("v1"), query=query) as page:
+        expect(page.get_by_role("alert")).to_contain_text(problem)
+        expect(page.locator("#status")).to_have_text("nothing is sent")
+        page.get_by_label("Requests per second").fill("50")
+        page.get_by_label("Headers to send").fill("")
+        page.get_by_label("Headers to send").press("Tab")
+        expect(page.get_by_role("alert")).to_be_hidden()
+        expect(page.locator("#status")).to_have_text("requests are answered")
+        wait_for_requests(page, 3)
+
+
+def test_everything_is_reached_by_keyboard(browsing: Browsing) -> None:
+    with page_of(browsing, lambda *_: chain("v1")) as page:
+        wait_for_requests(page, 3)
+        reached: list[str] = []
+        for _ in range(9):
+            page.keyboard.press("Tab")
+            reached.append(
+                page.evaluate(
+                    "document.activeElement.id || document.activeElement.closest('[id]').id"
+                )
+            )
+        controls = ["rate", "headers", "last", "pause", "clear", "stage"]
+        assert [name for name in reached if name in controls] == controls
+        assert "request-list" in reached
+        page.locator("#request-list button").first.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        # Meanwhile other requests come.
+        wait_for_requests(page, requests_seen(page) + 60)
+        page.keyboard.press("Escape")
+        expect(page.locator("#request-list button").first).to_be_focused()
+
+
+def test_the_page_comes_back_to_a_server_that_comes_back(browsing: Browsing) -> None:
+    browsing.forgiven = "ERR_CONNECTION_REFUSED"
+    port = ("--port", str(free_port()))
+    with gateway(lambda *_: chain("v1")) as asked, ExitStack() as stack:
+        with serving(asked.url, *port) as url:
+            page = stack.enter_context(browsing.open(f"{url}?rate=50"))
+            wait_for_requests(page, 10)
+        expect(page.locator("#status")).to_contain_text("no connection to mockservice ui")
+        seen = requests_seen(page)
+        with serving(asked.url, *port):
+            wait_for_requests(page, seen + 10)
+            expect(page.locator("#status")).to_have_text("requests are answered")
+
+
+def test_nothing_is_sent_unless_a_page_is_open(browsing: Browsing) -> None:
+    with gateway(lambda *_: chain("v1")) as asked, serving(asked.url, "--rate", "50") as url:
+        time.sleep(0.3)
+        assert asked.requests == []
+        with browsing.open(url) as page:
+            wait_for_requests(page, 3)
+        time.sleep(0.5)
+        sent = len(asked.requests)
+        time.sleep(0.5)
+        assert len(asked.requests) == sent
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1280, 3840])
+def test_it_fits_and_has_no_serious_accessibility_fault(
+    browsing: Browsing, axe_source: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    answers = [
+        chain("v1 v1 v1"),
+        chain("v2 v1 v2"),
+        chain("v3 v2 v3"),
+        chain("v2", Failure("mockb", "unreachable", "connection refused")),
+    ]
+    options = ("--baseline", "v1", "--expect", "v1=1,v2=2,v3=1")
+    with (
+        gateway(lambda number, _: answers[number % 4]) as asked,
+        serving(asked.url, *options) as url,
+        browsing.open(f"{url}?rate=50", width, 800, scheme) as page,
+    ):
+        wait_for_requests(page, 12)
+        page.get_by_role("button", name="Pause").click()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert axe.faults(page, axe_source) == []
+        page.locator("#failure-list button").click()
+        box = page.get_by_role("dialog").bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert axe.faults(page, axe_source) == []
+
+
+def test_who_asks_for_less_motion_sees_no_dots(browsing: Browsing) -> None:
+    with page_of(browsing, lambda *_: chain("v1")) as page:
+        page.emulate_media(reduced_motion="reduce")
+        page.reload()
+        wait_for_requests(page, 10)
+        expect(page.locator("#edges .edge")).to_have_count(1)
+        assert page.locator("#moving .dot").count() == 0
+
+
+def test_a_leak_far_down_a_long_chain_is_seen_there(browsing: Browsing) -> None:
+    long = [Hop(f"app{place}", "v1", f"10.0.0.{place}") for place in range(30)]
+    long.append(Hop("app30", "v2", "10.0.0.30"))
+    with page_of(browsing, lambda *_: Answer(Chain(tuple(long)).to_json())) as page:
+        wait_for_requests(page, 5)
+        expect(page.locator("#pods thead th")).to_have_count(33)
+        expect(page.locator("#edges .leak")).to_have_count(1)
+        expect(page.locator("#moving .dot").first).to_be_attached()
+
+
+def test_names_that_objects_have_are_names_like_others(browsing: Browsing) -> None:
+    names = {"constructor": "a", "__proto__": "b"}
+    first = Hop("constructor", "__proto__", "10.0.0.1", 200, 2.0, names)
+    second = Hop("b", "constructor", "10.0.0.2", 200, 1.0, {"traceparent": "c"})
+    answer = Answer(Chain((first, second)).to_json())
+    with page_of(browsing, lambda *_: answer, "--expect", "constructor=1,toString=1") as page:
+        wait_for_requests(page, 5)
+        expect(page.locator(".share .expected")).to_have_text(
+            ["expected 0.0 %", "expected 50.0 %", "expected 50.0 %"]
+        )
+        page.locator("#leak-list button").click()
+        cells = page.locator("dialog .headers tbody tr").filter(has_text="constructor")
+        expect(cells.locator("td")).to_have_text(["\N{EN DASH}", "a", "missing"])
+
+
+def test_what_another_site_leads_to_waits_for_its_user(browsing: Browsing) -> None:
+    other = Answer(b"<h1>another site</h1>", content_type="text/html")
+    with (
+        gateway(lambda *_: other) as site,
+        gateway(lambda *_: chain("v1")) as asked,
+        serving(asked.url) as url,
+        browsing.open(f"{url}?rate=50&header=x-lane:%20a", via=site.url) as page,
+    ):
+        expect(page.locator("#status")).to_have_text("paused")
+        time.sleep(0.3)
+        assert asked.requests == []
+        page.get_by_role("button", name="Pause").click()
+        wait_for_requests(page, 3)
+        assert asked.requests[0]["x-lane"] == "a"
+
+
+def test_the_page_stays_small_whatever_upstreams_make_up(browsing: Browsing) -> None:
+    lock, made = threading.Lock(), 0
+
+    def answer(*_: object) -> Answer:
+        nonlocal made
+        with lock:
+            made += 1
+            new = [Hop(f"app{made}-{hop}", f"v{made}-{hop}", f"ip{made}") for hop in range(200)]
+        failure = Failure(f"hop{made}", "unreachable", "x" * 5000)
+        return Answer(Chain(tuple(new), failure).to_json(), 502)
+
+    with page_of(browsing, answer) as page:
+        wait_for_requests(page, 150)
+        assert page.locator("#pods thead th").count() <= 34
+        assert page.locator("#pods tbody tr").count() <= 12
+        expect(page.locator("#left")).to_contain_text(re.compile(r"and \d+ more lanes"))
+        assert page.locator("#failure-list li").count() == 100
+        assert page.locator("#request-list li").count() == 50
+        said = json.dumps(page.locator("#failure-list li").all_text_contents())
+        assert len(said) < 500_000
+
+
+def test_shares_are_held_against_what_is_expected(browsing: Browsing) -> None:
+    with page_of(browsing, lambda *_: chain("v1"), "--expect", "v1=1,v2=1") as page:
+        wait_for_requests(page, 40)
+        assert share(page, "v1") == 1
+        assert share(page, "v2") == 0
+        for lane in ("v1", "v2"):
+            expected = page.locator(f".share[data-lane={lane}] .expected")
+            expect(expected).to_have_text("expected 50.0 %")
