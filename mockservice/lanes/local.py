@@ -192,6 +192,8 @@ class LocalLanes:
         """
         mesh = load(self.paths)
         if mesh == self._mesh:
+            # The same but for the lines that things stand on.
+            self._mesh = mesh
             return False
         await self._move_to(mesh)
         return True

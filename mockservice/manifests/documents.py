@@ -42,6 +42,21 @@ class ManifestError(ValueError):
     """Manifests that cannot be read; its text is one line: where, what, and what is allowed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the manifests say something, for a message that points at it."""
+
+    kind: str
+    name: str
+    path: str
+    """The file, as the user named it."""
+    line: int
+    """The first line of the file is 1."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} ({self.path}:{self.line})"
+
+
 @dataclass(frozen=True)
 class Document:
     """One object of a manifest."""
@@ -84,6 +99,10 @@ class Document:
         """
         named = f"{self.path}:{_line_of(self.node, place)}: {self.kind} {self.name}"
         return f"{named}: {place}" if place else named
+
+    def source(self, place: str = "") -> Source:
+        """Where a field stands, or the object itself; see `where`."""
+        return Source(self.kind, self.name, str(self.path), _line_of(self.node, place))
 
 
 def read(paths: Iterable[Path]) -> list[Document]:

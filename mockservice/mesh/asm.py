@@ -27,6 +27,7 @@ from mockservice.mesh.model import (
 )
 
 if TYPE_CHECKING:
+    from mockservice.manifests.documents import Source
     from mockservice.mesh.fields import Fields
 
 GROUP_LABEL: Final = "swimlane-group"
@@ -40,6 +41,7 @@ class _Rule:
     hosts: tuple[str, ...]
     match: Match
     host: str
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Lane:
     rules: tuple[_Rule, ...]
     weight: int | None
     weighted_host: str
+    source: Source
+    weight_source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class LaneGroup:
     fallback: str = ""
     fallbacks: dict[str, str] = field(default_factory=dict)
     """The fallback lane of single hosts."""
+    source: Source | None = None
 
 
 def read_lane_group(spec: Fields, name: str, gateways: Ingress) -> LaneGroup:
@@ -107,6 +112,7 @@ def read_lane_group(spec: Fields, name: str, gateways: Ingress) -> LaneGroup:
                 route_header=mode.header("routeHeader"),
                 fallback=mode.text("fallbackTarget"),
                 fallbacks={_host_of_key(key): lane for key, lane in fallbacks},
+                source=spec.document,
             )
             if group.permissive and not (group.trace_header and group.route_header):
                 missing = "routeHeader" if group.trace_header else "traceHeader"
@@ -142,6 +148,8 @@ def read_lane(spec: Fields, name: str, group: str) -> Lane:
             rules=tuple(rule for rule in spec.each("ingressRules", _read_rule) if rule),
             weight=share,
             weighted_host=weighted_host,
+            source=spec.document,
+            weight_source=weight.source,
         )
 
 
@@ -153,13 +161,13 @@ def _read_rule(rule: Fields) -> _Rule | None:
             host = full_host(destination.text("host"), "default")
         match = read_match(rule.object("match"))
         hosts = rule.texts("hosts") or ("*",)
-        return _Rule(hosts, match, host) if online else None
+        return _Rule(hosts, match, host, rule.source) if online else None
 
 
 def subsets(group: LaneGroup, lanes: list[Lane]) -> list[Subset]:
     """A subset for each lane and each Service of the group; strict lanes hold all of them."""
     return [
-        Subset(host, lane.name, lane.labels)
+        Subset(host, lane.name, lane.labels, source=lane.source)
         for lane in lanes
         for host in group.hosts
         if not group.permissive or _holds(lane, host)
@@ -173,11 +181,16 @@ def calls(group: LaneGroup, lanes: list[Lane]) -> list[RouteTable]:
     tables = []
     for host in group.hosts:
         inside = tuple(
-            Route((Destination(host, subset=lane.name),), (Match(source_labels=lane.labels),))
+            Route(
+                (Destination(host, subset=lane.name),),
+                (Match(source_labels=lane.labels),),
+                source=lane.source,
+            )
             for lane in lanes
         )
         # Who calls from outside of the lanes gets the whole Service.
-        tables.append(RouteTable((host,), (*inside, Route((Destination(host),)))))
+        rest = Route((Destination(host),), source=group.source)
+        tables.append(RouteTable((host,), (*inside, rest), group.source))
     return tables
 
 
@@ -186,11 +199,13 @@ def _permissive_calls(group: LaneGroup, lanes: list[Lane], host: str) -> RouteTa
         Route(
             (_destination(group, lane, host),),
             (Match(headers=((group.route_header, Text("exact", lane.name)),)),),
+            source=lane.source,
         )
         for lane in lanes
     )
     baseline = _fallback(group, host)
-    return RouteTable((host,), (*by_header, Route((Destination(host, subset=baseline),))))
+    rest = Route((Destination(host, subset=baseline),), source=group.source)
+    return RouteTable((host,), (*by_header, rest), group.source)
 
 
 def entrances(group: LaneGroup, lanes: list[Lane], ingress: Ingress) -> list[RouteTable]:
@@ -203,15 +218,21 @@ def entrances(group: LaneGroup, lanes: list[Lane], ingress: Ingress) -> list[Rou
             if lane.weight is not None
         )
         if shares:
-            wanted.append((group.weighted_hosts, Route(shares, group.weighted_matches)))
+            source = next(lane.weight_source for lane in lanes if lane.weight is not None)
+            route = Route(shares, group.weighted_matches, source=source)
+            wanted.append((group.weighted_hosts, route))
     else:
         wanted.extend(
-            (rule.hosts, Route((_entrance(group, lane, rule.host),), (rule.match,)))
+            (
+                rule.hosts,
+                Route((_entrance(group, lane, rule.host),), (rule.match,), source=rule.source),
+            )
             for lane in lanes
             for rule in lane.rules
         )
     return [
-        RouteTable(ingress.hosts(*group.gateway, hosts) or (), (route,)) for hosts, route in wanted
+        RouteTable(ingress.hosts(*group.gateway, hosts) or (), (route,), route.source)
+        for hosts, route in wanted
     ]
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from mockservice.manifests.documents import Document
+    from mockservice.manifests.documents import Document, Source
 
 T = TypeVar("T")
 
@@ -56,6 +56,16 @@ class Fields:
 
     def __contains__(self, name: str) -> bool:
         return self._fields.get(name) is not None
+
+    @property
+    def source(self) -> Source:
+        """Where this object stands."""
+        return self._document.source(self._path)
+
+    @property
+    def document(self) -> Source:
+        """Where the whole document stands."""
+        return self._document.source()
 
     def refuse(self, name: str, reason: str = _NOT_SUPPORTED) -> None:
         """Note a problem with one field."""

@@ -51,11 +51,19 @@ class HttpRoutes:
 
     def gateway_tables(self) -> list[RouteTable]:
         """The tables of the gateway."""
-        return [RouteTable((host,), _by_precedence(r)) for host, r in self.at_gateway.items()]
+        return _tables(self.at_gateway)
 
     def call_tables(self) -> list[RouteTable]:
         """The tables of the calls between pods."""
-        return [RouteTable((host,), _by_precedence(r)) for host, r in self.between_pods.items()]
+        return _tables(self.between_pods)
+
+
+def _tables(routes_of: dict[str, list[Route]]) -> list[RouteTable]:
+    """A table for each host; its source is the first HTTPRoute of that host."""
+    return [
+        RouteTable((host,), _by_precedence(routes), routes[0].source if routes else None)
+        for host, routes in routes_of.items()
+    ]
 
 
 def _by_precedence(routes: list[Route]) -> tuple[Route, ...]:
@@ -131,7 +139,7 @@ def _read_rule(rule: Fields, namespace: str) -> list[Route]:
         headers = _read_filters(rule)
         with rule.object("timeouts") as timeouts:
             timeout = timeouts.seconds("request")
-        route = Route(backends, headers=headers, timeout=timeout)
+        route = Route(backends, headers=headers, timeout=timeout, source=rule.source)
         return [replace(route, matches=(match,)) for match in matches]
 
 

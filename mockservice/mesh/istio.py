@@ -108,7 +108,7 @@ def read_virtual_service(
         for gateway in gateways:
             if gateway == _ALL_PODS:
                 full = tuple(full_host(host, namespace) for host in hosts)
-                between_pods.append(RouteTable(full, routes))
+                between_pods.append(RouteTable(full, routes, spec.document))
                 continue
             owner, _, name = gateway.rpartition("/")
             served = ingress.hosts(name, owner or namespace, hosts)
@@ -117,7 +117,7 @@ def read_virtual_service(
             elif not served:
                 spec.refuse("hosts", f"none of them is one of Gateway {gateway!r}")
             else:
-                at_gateway.append(RouteTable(served, routes))
+                at_gateway.append(RouteTable(served, routes, spec.document))
     return at_gateway, between_pods
 
 
@@ -144,6 +144,7 @@ def _read_route(route: Fields, namespace: str) -> Route:
             timeout=route.seconds("timeout"),
             retries=route.optional("retries", _read_retries),
             fault=route.optional("fault", _read_fault),
+            source=route.source,
         )
 
 
@@ -235,6 +236,7 @@ def _read_subset(subset: Fields, host: str) -> Subset:
             subset.text("name"),
             subset.pairs("labels"),
             subset.optional("trafficPolicy", _read_policy),
+            subset.source,
         )
 
 

@@ -1,7 +1,8 @@
 """The mesh: what the manifests of every kind come down to, as plain frozen data.
 
 Hosts are full names (`mocka.default.svc.cluster.local`), times are seconds, labels are pairs in
-the order of their names.
+the order of their names. A `source` says where the manifests have it; it does not count when two
+meshes are compared, as an edit that only moves lines changes no route.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from mockservice.manifests.hosts import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mockservice.manifests.documents import Source
 
 Pairs = tuple[tuple[str, str], ...]
 """Names and values: labels, environment variables, headers."""
@@ -42,6 +45,7 @@ class Pod:
     env: Pairs
     port: int
     """Where the service in it listens."""
+    source: Source | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.name if self.namespace == "default" else f"{self.namespace}/{self.name}"
@@ -92,6 +96,7 @@ class Subset:
     name: str
     labels: Pairs
     outliers: OutlierDetection | None = None
+    source: Source | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,7 @@ class Route:
     retries: Retries | None = None
     """None: as often as the mesh does by itself."""
     fault: Fault | None = None
+    source: Source | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,7 @@ class RouteTable:
 
     hosts: tuple[str, ...]
     routes: tuple[Route, ...]
+    source: Source | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

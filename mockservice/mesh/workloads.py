@@ -102,7 +102,7 @@ def read_deployment(
     if container.port is None:
         return Workload((), ())
     pods = tuple(
-        Pod(f"{name}-{number}", namespace, labels, container.env, container.port)
+        Pod(f"{name}-{number}", namespace, labels, container.env, container.port, spec.document)
         for number in range(replicas)
     )
     return Workload(pods, container.port_names)
