@@ -10,7 +10,7 @@ import pytest
 
 from mockservice.manifests import asm
 from mockservice.manifests.inventory import kind_of
-from mockservice.manifests.shapes import misfits
+from mockservice.manifests.shapes import violations
 from tests.manifests import shapes_of_others
 from tests.manifests.folders import FOLDERS, documents
 
@@ -41,7 +41,7 @@ def _schema_problems(document: Document) -> Iterator[str]:
     elif group.endswith(".istio.io"):
         yield from _istio_problems(document)
     else:
-        for problem in misfits(document, _SHAPES[kind_of(document)], document.body):
+        for problem in violations(document, _SHAPES[kind_of(document)], document.body):
             yield str(problem)
 
 
