@@ -176,7 +176,7 @@ async def test_headers_are_those_of_the_page_and_the_host_that_of_the_command_li
         ("{", "controls: must be an object"),
         ("[]", "controls: must be an object"),
         ("[" * 10_000, "controls: must be an object"),
-        (json.dumps({"rate": 5}), "controls: must be an object of rate, paused and headers"),
+        (json.dumps({"rate": 5}), "controls: must be an object with rate, paused and headers"),
         (json.dumps(CONTROLS | {"rate": "5"}), "rate: '5': must be requests per second"),
         (json.dumps(CONTROLS | {"rate": 1e9}), "rate: 1000000000.0: must be"),
         (json.dumps(CONTROLS | {"rate": True}), "rate: True: must be"),
