@@ -1,4 +1,4 @@
-"""Closed shapes for the kinds whose schemas PyPI does not carry, of the fields that `k8s/` uses.
+"""Closed shapes, with the fields that `k8s/` uses, for kinds without a schema on PyPI.
 
 Sources: Gateway API v1, "Gateway" and "HTTPRoute"; Argo CD, "Application" and "AppProject".
 """
