@@ -1,4 +1,4 @@
-"""The verbs of `mockservice`. Each lives in a package of its own, imported when it is called."""
+"""The verbs of `mockservice`. Each has its own package, which is imported when the verb runs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _VERBS: Final = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the verb that `argv` (default: the command line) names; without one, `serve`.
+    """Run the verb in `argv` (default: the command line), or `serve` if there is none.
 
     Returns:
-        The exit code: 0 done, 1 the answer is no or the work failed, 2 bad input.
+        The exit code: 0 done, 1 a check or the work failed, 2 bad input.
     """
     verb, *arguments = (sys.argv[1:] if argv is None else argv) or ["serve"]
     if verb in ("-h", "--help"):
@@ -46,16 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         exit_code: int = import_module(_VERBS[verb][0]).main(arguments)
     except SystemExit as end:
-        # As argparse ends for help, and for arguments that are not allowed.
+        # argparse exits after --help, and on bad arguments.
         return int(end.code or 0)
     return exit_code
 
 
 def _end_on_signal(exit_code: int | None) -> None:
-    """Until the verb has handlers of its own, end at once, as process 1 of a container too.
+    """Exit at once on a signal, until the verb installs its own handlers.
+
+    Without a handler, the kernel ignores the signals for process 1 of a container.
 
     Args:
-        exit_code: None for that of a process that a signal has killed.
+        exit_code: None: 128 + the signal's number, as shells have it.
     """
 
     def end(number: int, _: FrameType | None) -> None:

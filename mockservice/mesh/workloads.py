@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mockservice.mesh.model import Pairs, Pod, Service, pairs, selects
-from mockservice.serve.settings import SettingError, Settings
+from mockservice.pod_settings import SettingError, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

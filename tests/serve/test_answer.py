@@ -9,6 +9,7 @@ import pytest
 
 from tests.running import (
     RunningHop,
+    Scripted,
     answering,
     exchange,
     ok,
@@ -16,6 +17,7 @@ from tests.running import (
     request,
     running,
     running_chain,
+    running_scripted,
 )
 
 _JSON = {"Accept": "application/json"}
@@ -160,6 +162,12 @@ def test_version_and_app_may_be_any_printable_text() -> None:
         assert (answered["app"], answered["version"]) == ("模拟 a", "v1 (<b>é</b>)")
 
 
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[Scripted]:
+    with running_scripted() as scripted:
+        yield scripted
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "body"),
     [
@@ -188,13 +196,16 @@ def test_version_and_app_may_be_any_printable_text() -> None:
         (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", 503, b""),
     ],
 )
-def test_another_service_is_shown_as_what_it_is(answer: bytes, status: int, body: bytes) -> None:
-    with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
-        response = request(hop.url)
-        assert (response.status, response.body) == (status, hop.line.encode() + body)
-        document = json.loads(request(hop.url, _JSON).body)
-        assert document["upstream_body"] == body.decode("utf-8", "replace")
-        assert [hop["status"] for hop in document["hops"]] == [status]
+def test_another_service_is_shown_as_what_it_is(
+    scripted: Scripted, answer: bytes, status: int, body: bytes
+) -> None:
+    scripted.serve = answering(answer)
+    hop = scripted.hop
+    response = request(hop.url)
+    assert (response.status, response.body) == (status, hop.line.encode() + body)
+    document = json.loads(request(hop.url, _JSON).body)
+    assert document["upstream_body"] == body.decode("utf-8", "replace")
+    assert [hop["status"] for hop in document["hops"]] == [status]
 
 
 def test_the_upstream_is_asked_exactly_as_configured() -> None:

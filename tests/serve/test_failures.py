@@ -19,6 +19,7 @@ from tests.misbehaving import (
 )
 from tests.running import (
     Peer,
+    Scripted,
     answering,
     certificate,
     new_address,
@@ -27,6 +28,7 @@ from tests.running import (
     request,
     running,
     running_chain,
+    running_scripted,
 )
 
 _MIB = 1024 * 1024
@@ -36,6 +38,12 @@ _LONG_HEAD = "(invalid: headers of more than 65536 bytes)"
 _NOT_HTTP = "(invalid: not HTTP)"
 _TOO_EARLY = "(invalid: an answer that ends too early)"
 _TIMEOUT = "(timeout: no answer within 0.5 s)"
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[Scripted]:
+    with running_scripted(upstream_timeout="0.5") as scripted:
+        yield scripted
 
 
 @pytest.mark.parametrize(
@@ -78,18 +86,16 @@ _TIMEOUT = "(timeout: no answer within 0.5 s)"
     ],
 )
 def test_an_upstream_that_fails_is_named(
-    serve: Callable[[socket.socket], None], status: int, reason: str
+    scripted: Scripted, serve: Callable[[socket.socket], None], status: int, reason: str
 ) -> None:
-    with peer(serve) as other, running(upstream_url=other.url, upstream_timeout="0.5") as hop:
-        response = request(hop.url)
-        assert (response.status, response.text) == (
-            status,
-            f"{hop.line}-> {other.address}:8000{reason}",
-        )
-        document = json.loads(request(hop.url, {"Accept": "application/json"}).body)
-        kind, _, why = reason.strip("()").partition(": ")
-        assert document["error"] == {"hop": f"{other.address}:8000", "kind": kind, "reason": why}
-        assert [hop["status"] for hop in document["hops"]] == [status]
+    scripted.serve = serve
+    hop, upstream = scripted.hop, f"{scripted.upstream.address}:8000"
+    response = request(hop.url)
+    assert (response.status, response.text) == (status, f"{hop.line}-> {upstream}{reason}")
+    document = json.loads(request(hop.url, {"Accept": "application/json"}).body)
+    kind, _, why = reason.strip("()").partition(": ")
+    assert document["error"] == {"hop": upstream, "kind": kind, "reason": why}
+    assert [hop["status"] for hop in document["hops"]] == [status]
 
 
 def test_an_upstream_that_is_not_there_is_named() -> None:

@@ -1,14 +1,12 @@
 """HTTP on the wire: each request has one outcome, whatever way its bytes come.
 
-Plain requests and all others are answered by different code (mockservice/serve/connection.py), so
-each row of the tables is sent in several ways, and each way must come to the same.
+Each row of the tables is sent in several ways, and each way must have the same outcome.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import resource
 import socket
 import struct
 import threading
@@ -108,7 +106,7 @@ class Wire:
 
 
 class Service:
-    """A hop, and the upstream of its chain, which remembers what it was asked, byte for byte."""
+    """A hop, and its upstream, which records the requests byte for byte."""
 
     def __init__(self, hop: RunningHop, upstream: str, calls: list[bytes]) -> None:
         self.hop = hop
@@ -145,7 +143,7 @@ def _serving() -> Iterator[Service]:
             connection.sendall(ok(b"-> up"))
 
     with peer(serve, read=False) as upstream, running(upstream_url=upstream.url) as hop:
-        # A pipe that nobody reads would block the hop in the end.
+        # Read standard error, as a full pipe would block the hop.
         assert hop.process.stderr is not None
         threading.Thread(target=hop.process.stderr.read, daemon=True).start()
         yield Service(hop, upstream.address, calls)
@@ -398,12 +396,6 @@ def test_clients_that_send_many_requests_at_once_let_others_in_between() -> None
         assert time.monotonic() - begin < _TIMEOUT
 
 
-def _memory(hop: RunningHop) -> int:
-    """Bytes that the hop has resident (proc_pid_statm(5))."""
-    pages = int(Path(f"/proc/{hop.process.pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
 @pytest.mark.parametrize("at_a_time", [1, 100])
 def test_a_client_that_reads_nothing_is_not_read_from_forever(
     service: Service, at_a_time: int
@@ -411,7 +403,7 @@ def test_a_client_that_reads_nothing_is_not_read_from_forever(
     # The answers are as long as the requests.
     one = get(b"Accept: application/json", b"x-lane: " + 8192 * b"x")
     limit = 64 * 1024 * 1024
-    before = _memory(service.hop)
+    before = service.hop.resident_memory()
     sent = 0
     with service.connect(receive_buffer=4096) as wire:
         wire.socket.settimeout(1)
@@ -421,7 +413,7 @@ def test_a_client_that_reads_nothing_is_not_read_from_forever(
                 if at_a_time == 1:
                     time.sleep(0.001)
         assert sent < limit
-        assert _memory(service.hop) - before < 32 * 1024 * 1024
+        assert service.hop.resident_memory() - before < 32 * 1024 * 1024
         assert request(service.hop.url).body == service.chain
         # Once the client reads, it goes on.
         wire.socket.settimeout(_TIMEOUT)

@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mockservice.serve.faults import FAULT_KINDS
 from mockservice.serve.telemetry.metrics import BOUNDS
 from tests.running import (
     RunningHop,
+    Scripted,
     answering,
     exchange,
     new_address,
@@ -28,10 +30,10 @@ from tests.running import (
     running,
     running_chain,
     running_request,
+    running_scripted,
     wait_until,
 )
-from tests.serve.test_tracing import Receiver
-from tests.serve.test_workers import worker_pids
+from tests.serve.receiver import receiving
 
 _OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -163,11 +165,16 @@ def test_reasons_of_an_upstream_that_answers_badly(
 
 
 def test_a_loop_is_counted() -> None:
-    with running() as other:
-        address = other.address
+    address = new_address()
     with running(host=address, upstream_url=f"http://{address}:8000/") as hop:
         assert request(hop.url).status == 508
         assert _outcomes(hop, _SERVER) == {("508", "loop"): 1, ("508", "508"): 1}
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[Scripted]:
+    with running_scripted() as scripted:
+        yield scripted
 
 
 @pytest.mark.parametrize(
@@ -180,13 +187,16 @@ def test_a_loop_is_counted() -> None:
     ],
 )
 def test_a_status_that_is_not_registered_is_an_error_like_others_of_its_class(
-    status: int, by_server: tuple[str, str], by_client: tuple[str, str]
+    scripted: Scripted, status: int, by_server: tuple[str, str], by_client: tuple[str, str]
 ) -> None:
-    answer = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode()
-    with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
-        request(hop.url)
-        assert _outcomes(hop, _SERVER) == {by_server: 1}
-        assert _outcomes(hop, _CLIENT) == {by_client: 1}
+    scripted.serve = answering(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
+    before = [Counter(_outcomes(scripted.hop, name)) for name in (_SERVER, _CLIENT)]
+    request(scripted.hop.url)
+    after = [Counter(_outcomes(scripted.hop, name)) for name in (_SERVER, _CLIENT)]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [
+        {by_server: 1},
+        {by_client: 1},
+    ]
 
 
 def test_faults_on_demand_are_told_from_failures() -> None:
@@ -268,8 +278,8 @@ def test_process_figures_are_those_of_the_hop(last: RunningHop) -> None:
     assert 1e6 < _value(last, "process_resident_memory_bytes") < 1e9
     assert 0 < _value(last, "process_cpu_seconds_total") < 600
     assert abs(_value(last, "process_start_time_seconds") - time.time()) < 600
-    descriptors = len([*Path(f"/proc/{last.process.pid}/fd").iterdir()])
-    # The connection of the request, and the folder that it reads.
+    descriptors = len([*(last.proc / "fd").iterdir()])
+    # While it answers, it also has the connection and a folder open.
     assert descriptors < _value(last, "process_open_fds") <= descriptors + 2
 
 
@@ -365,16 +375,12 @@ def test_what_is_no_trace_is_no_exemplar(traceparent: str) -> None:
 
 
 def test_with_tracing_the_exemplar_is_the_hops_own_span() -> None:
-    receiver = Receiver()
-    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    with running(**env) as hop:
+    with receiving() as receiver, running(**receiver.settings()) as hop:
         request(hop.url, _SAMPLED)
         [(_, span)] = receiver.wait_for(1)
         expected = {"trace_id": _TRACE_ID, "span_id": span.span_id.hex()}
         assert [*_exemplars(hop)] == [expected]
         assert expected["span_id"] != _SPAN_ID
-    receiver.server.shutdown()
-    receiver.server.server_close()
 
 
 def test_all_workers_are_seen_together() -> None:
@@ -383,7 +389,7 @@ def test_all_workers_are_seen_together() -> None:
             assert request(hop.url).status == 200
         for _ in range(10):
             assert _outcomes(hop, _SERVER) == {("200", ""): 60}
-        workers = worker_pids(hop)
+        workers = hop.workers()
         resident = sum(
             int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
             for pid in workers
@@ -409,7 +415,7 @@ def test_a_request_in_one_worker_shows_in_all() -> None:
 def test_metrics_are_there_while_draining() -> None:
     with running_request() as (hop, finish):
         hop.process.terminate()
-        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        wait_until(hop.is_draining)
         assert _value(hop, "http_server_active_requests") == 1
         finish()
         assert hop.process.wait(20) == 0
@@ -420,16 +426,13 @@ def test_a_hop_that_nobody_scrapes_loads_nothing_for_it() -> None:
         request(hop.url)
         assert _threads(hop) == 1
         request(f"{hop.url}metrics")
-        # It is written by another thread than that which serves.
+        # Another thread writes the text.
         assert _threads(hop) == 2
 
 
 def _threads(hop: RunningHop) -> int:
-    """Those of Python; libuv has some of its own."""
-    names = [
-        path.read_text().strip() for path in Path(f"/proc/{hop.process.pid}/task").glob("*/comm")
-    ]
-    return len([name for name in names if not name.startswith("libuv")])
+    """The number of Python's threads; libuv has some of its own."""
+    return len([name for name in hop.threads() if not name.startswith("libuv")])
 
 
 def test_requests_are_answered_while_many_scrape() -> None:
