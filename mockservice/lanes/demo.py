@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -14,11 +15,11 @@ from mockservice.mesh.errors import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PROBE: Final = ("-n", "100", "--expect", "v1=50,v2=50")
+_REQUESTS: Final = "100"
 
 
 def main(paths: Sequence[str]) -> int:
-    """Run manifests that split requests evenly between v1 and v2, and probe the lanes.
+    """Run manifests and probe their lanes.
 
     Returns:
         The exit code of the probe, 0 if the lanes hold; 1 if they do not start.
@@ -35,9 +36,14 @@ async def _demo(paths: Sequence[str]) -> int:
     _print_command(f"mockservice lanes {' '.join(paths)}")
     async with LocalLanes(paths, log=report.log) as lanes:
         report.running("ready", lanes)
-        command = ("probe", lanes.example_url, *_PROBE)
-        _print_command(f"mockservice {' '.join(command)}")
-        probe = await asyncio.create_subprocess_exec(sys.executable, "-m", "mockservice", *command)
+        entrance = lanes.lane_map.example
+        headers = () if entrance is None else entrance.headers
+        asked = [part for name, value in headers for part in ("--header", f"{name}: {value}")]
+        command = [lanes.url(entrance), "-n", _REQUESTS, *asked, "--manifests", *paths]
+        _print_command(f"mockservice probe {shlex.join(command)}")
+        probe = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mockservice", "probe", *command
+        )
         return await probe.wait()
 
 

@@ -19,17 +19,9 @@ from mockservice.lanes.envoy import GATEWAY_IP, configuration, sidecar_name
 from mockservice.lanes.errors import LanesError
 from mockservice.lanes.processes import Processes
 from mockservice.lanes.proxy import Proxy
-from mockservice.manifests.checks import check
-from mockservice.manifests.documents import ManifestError, read
-from mockservice.mesh.errors import RefusedError
-from mockservice.mesh.expected import (
-    baseline,
-    example_headers,
-    expected_weights,
-    routes_by_path,
-)
+from mockservice.mesh.load import load
 from mockservice.mesh.model import Mesh, Pod
-from mockservice.mesh.translate import translate
+from mockservice.mesh.survey import read_lane_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -37,7 +29,7 @@ if TYPE_CHECKING:
 
     from mockservice.lanes.envoy import Configuration
     from mockservice.lanes.processes import Child, Log
-    from mockservice.mesh.model import Pairs
+    from mockservice.mesh.lane_map import Entrance, LaneMap
 
 State = Literal["starting", "ready", "restarting", "draining"]
 
@@ -75,25 +67,6 @@ class LocalPod:
         return env | {"PYTHONPATH": _PYTHONPATH}
 
 
-def load(paths: Iterable[Path]) -> Mesh:
-    """Read, check and translate manifests.
-
-    Raises:
-        RefusedError: something in them is wrong or not supported.
-    """
-    try:
-        documents = read(paths)
-    except ManifestError as error:
-        raise RefusedError(str(error).splitlines()) from None
-    if problems := check(documents):
-        raise RefusedError([str(problem) for problem in problems])
-    mesh = translate(documents)
-    for needed, found in (("a Deployment", mesh.pods), ("a route at a Gateway", mesh.gateway)):
-        if not found:
-            raise RefusedError([f"{', '.join(map(str, paths))}: must hold {needed}"])
-    return mesh
-
-
 class LocalLanes:
     """Runs the mesh of some manifests on this machine for the duration of `async with`.
 
@@ -124,6 +97,7 @@ class LocalLanes:
         self._log = log
         self._changed = changed
         self._mesh = Mesh()
+        self._lane_map = read_lane_map(self._mesh)
         self._moving = asyncio.Lock()
         self._exits = AsyncExitStack()
 
@@ -158,25 +132,13 @@ class LocalLanes:
         return f"http://{GATEWAY_IP}:{self._port}"
 
     @property
-    def example_url(self) -> str:
-        """The URL of the gateway's first route with a path."""
-        _, _, path = next(routes_by_path(self._mesh), (None, None, "/"))
-        return self.gateway_url + path
+    def lane_map(self) -> LaneMap:
+        """The lanes, and what each is owed."""
+        return self._lane_map
 
-    @property
-    def expected_weights(self) -> dict[str, float] | None:
-        """The weights of the versions behind `example_url`, if the routes give them."""
-        return expected_weights(self._mesh)
-
-    @property
-    def example_headers(self) -> Pairs:
-        """Headers for `example_url`, if its routes need some to enter a lane."""
-        return example_headers(self._mesh)
-
-    @property
-    def baseline(self) -> str | None:
-        """The version that serves requests of lanes that lack a service, if there is one."""
-        return baseline(self._mesh)
+    def url(self, entrance: Entrance | None) -> str:
+        """Where an entrance is at this gateway; the gateway's root where there is none."""
+        return f"{self.gateway_url}{'/' if entrance is None else entrance.path}"
 
     async def reload(self) -> bool:
         """Read the manifests again and move to them without losing a request.
@@ -194,6 +156,7 @@ class LocalLanes:
         if mesh == self._mesh:
             # Only line numbers differ.
             self._mesh = mesh
+            self._lane_map = read_lane_map(mesh)
             return False
         await self._move_to(mesh)
         return True
@@ -224,6 +187,7 @@ class LocalLanes:
                 await _gather(self._end(running) for running in new)
                 raise
             self._mesh = mesh
+            self._lane_map = read_lane_map(mesh)
             for running in kept:
                 running.lane = mesh.lane_of(running.pod)
             await self._drain(removed)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mockservice.lanes.local import LocalLanes, LocalPod
+    from mockservice.mesh.lane_map import LaneMap, Owed
 
 _COLOURS: Final = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta")
 _STATES: Final = {"ready": "green", "restarting": "red", "starting": "yellow", "draining": "dim"}
@@ -66,9 +67,20 @@ class TextReport:
             pod = one.pod
             table.add_row(str(pod), pod.app, pod.version, one.lane or "-", address, state)
         self._out.print(table)
-        self._out.print(Text.assemble("gateway ", (lanes.example_url, "bold"), f" {event}"))
+        self._out.print()
+        self._lanes(lanes.lane_map)
+        url = lanes.url(lanes.lane_map.example)
+        self._out.print(Text.assemble("gateway ", (url, "bold"), f" {event}"))
         if page is not None:
             self._out.print(Text.assemble("ui      ", (page, "bold")))
+
+    def _lanes(self, lane_map: LaneMap) -> None:
+        """Print what each lane is owed, and what there is to be told of the manifests."""
+        if lane_map.lanes:
+            self._out.print(_lane_table(lane_map))
+        for note in lane_map.notes:
+            self._out.print(Text(f"note: {note}"))
+        self._out.print()
 
     def changed(self, lanes: LocalLanes) -> None:
         """Print each pod whose state has changed."""
@@ -112,7 +124,9 @@ class JsonReport:
     def running(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
         """Write the gateway, the pods and the URL of the page."""
         self._is_running = True
-        self._write_pods(event, lanes, {} if page is None else {"page": page})
+        lane_map = lanes.lane_map
+        told = {"lanes": _lanes(lane_map), "notes": [note.text for note in lane_map.notes]}
+        self._write_pods(event, lanes, told if page is None else {"page": page, **told})
 
     def changed(self, lanes: LocalLanes) -> None:
         """Write the pods if any of them has changed."""
@@ -131,7 +145,7 @@ class JsonReport:
         """Print a line of a process, on standard error."""
         self._logs.log(name, line)
 
-    def _write_pods(self, event: str, lanes: LocalLanes, more: Mapping[str, str]) -> None:
+    def _write_pods(self, event: str, lanes: LocalLanes, more: Mapping[str, Any]) -> None:
         self._last_pods = _pods(lanes)
         self._write({"event": event, "gateway": lanes.gateway_url, **more, "pods": self._last_pods})
 
@@ -152,4 +166,35 @@ def _pods(lanes: LocalLanes) -> list[dict[str, Any]]:
             "state": one.state,
         }
         for one in lanes.pods
+    ]
+
+
+def _lane_table(lane_map: LaneMap) -> Table:
+    """What each lane is owed; what the baseline stands in for is in parentheses."""
+    apps = lane_map.apps
+    table = Table("lane", "enters by", *apps, box=None, pad_edge=False)
+    for lane in lane_map.lanes:
+        owed = (_owed(lane.owed.get(app)) for app in apps)
+        table.add_row(lane.name, lane_map.enters_by(lane), *owed)
+    return table
+
+
+def _owed(owed: Owed | None) -> str:
+    if owed is None:
+        return "any"
+    return str(owed) if owed.is_own or not owed.versions else f"({owed})"
+
+
+def _lanes(lane_map: LaneMap) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": lane.name,
+            "is_baseline": lane.name == lane_map.baseline,
+            "enters_by": lane_map.enters_by(lane),
+            "owed": {
+                app: {"versions": sorted(owed.versions), "is_own": owed.is_own}
+                for app, owed in lane.owed.items()
+            },
+        }
+        for lane in lane_map.lanes
     ]

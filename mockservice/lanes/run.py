@@ -13,6 +13,7 @@ from mockservice.lanes.local import LocalLanes
 from mockservice.lanes.report import JsonReport, Report, TextReport
 from mockservice.lanes.watch import Watch
 from mockservice.mesh.errors import RefusedError
+from mockservice.probe.judge import ByMap
 from mockservice.ui.server import ListenError, PageServer
 from mockservice.ui.view import View
 
@@ -101,9 +102,10 @@ async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: PageSer
 
 
 def _view(lanes: LocalLanes) -> View:
+    entrance = lanes.lane_map.example
+    host = () if entrance is None or entrance.host is None else (("host", entrance.host),)
     return View(
-        lanes.example_url,
-        headers=lanes.example_headers,
-        baseline=lanes.baseline,
-        weights=lanes.expected_weights,
+        lanes.url(entrance),
+        headers=host if entrance is None else (*host, *entrance.headers),
+        judge=ByMap(lanes.lane_map),
     )

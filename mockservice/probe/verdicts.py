@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,10 +12,13 @@ from mockservice.propagation import CARRIED, FAULT_HEADER, NEVER_CARRIED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from mockservice.mesh.lane_map import Note
+    from mockservice.probe.result import Fault
     from mockservice.probe.split import Share, Split
-    from mockservice.probe.tally import Fault, Tally
+    from mockservice.probe.tally import Tally
 
 _CARRIED: Final = frozenset(name.decode() for name in CARRIED)
+ISOLATION: Final = "isolation"
 _NEVER_CARRIED: Final = frozenset(name.decode() for name in NEVER_CARRIED)
 
 
@@ -31,7 +34,7 @@ class Verdict:
 
 
 def judge(tally: Tally, sent: Iterable[str], split: Split | None) -> tuple[Verdict, ...]:
-    """All verdicts; the one on the split only where weights were expected.
+    """All verdicts: on the split only where weights were expected, on reach where there is a map.
 
     Args:
         tally: of all results.
@@ -41,22 +44,41 @@ def judge(tally: Tally, sent: Iterable[str], split: Split | None) -> tuple[Verdi
     verdicts = [isolation(tally), propagation(tally, sent)]
     if split is not None:
         verdicts.append(judge_split(split))
+    if tally.judge.notes is not None:
+        verdicts.append(reach(tally.judge.notes))
     return (*verdicts, health(tally))
 
 
 def isolation(tally: Tally) -> Verdict:
-    """Every chain keeps to the lane of its request; with a baseline, to the two of them."""
+    """Every request got, at every hop, what its lane is owed, as far as that can be told."""
     if not tally.answered:
-        return Verdict("isolation", None, ("no chain came back",))
-    if tally.leaks:
-        reasons = (
-            f"{leak.app}({leak.version}) left lane {leak.lane}: {leak.chain} ({_requests(count)})"
-            for leak, count in tally.leaks.most_common()
-        )
-        return Verdict("isolation", False, tuple(reasons))
-    kept = "one version" if tally.baseline is None else f"one version beside {tally.baseline}"
-    chains = "1 chain" if tally.answered == 1 else f"each of {tally.answered} chains"
-    return Verdict("isolation", True, (f"{chains} kept to {kept}",))
+        return Verdict(ISOLATION, None, ("no chain came back",))
+    leaks: Counter[str] = Counter()
+    for leak, count in tally.leaks.items():
+        leaks[str(leak)] += count
+    reasons = [f"{leak} ({_requests(count)})" for leak, count in leaks.most_common()]
+    reasons += map(str, tally.consistency.inconsistencies())
+    if reasons:
+        return Verdict(ISOLATION, False, tuple(reasons))
+    if tally.mixed:
+        cannot_tell = "a fallback or a leak, which --manifests, --baseline or --strict tells"
+        reasons = [
+            f"{chain}: {cannot_tell} ({_requests(count)})"
+            for chain, count in tally.mixed.most_common()
+        ]
+        return Verdict(ISOLATION, None, tuple(reasons))
+    return Verdict(
+        ISOLATION, True, (*tally.judge.kept(tally.answered), *tally.consistency.unseen())
+    )
+
+
+def reach(notes: Iterable[Note]) -> Verdict:
+    """Every lane can be entered, and the pods that no lane gets to are told."""
+    ordered = sorted(notes, key=lambda note: not note.fails)
+    if not ordered:
+        return Verdict("reach", True, ("every lane can be entered, every pod is some lane's",))
+    holds = not ordered[0].fails
+    return Verdict("reach", holds, tuple(map(str, ordered)))
 
 
 def propagation(tally: Tally, sent: Iterable[str]) -> Verdict:
@@ -103,8 +125,12 @@ def health(tally: Tally) -> Verdict:
     """Every request was answered by a whole chain."""
     if not tally.requests:
         return Verdict("health", False, ("no request was answered",))
+    owed = tuple(
+        f"{_fault(fault)} ({count}): its lane has no pods there, so it is to fail"
+        for fault, count in tally.owed_faults.most_common()
+    )
     if not tally.faults:
-        return Verdict("health", True, (f"{_requests(tally.requests)}, none failed",))
+        return Verdict("health", True, (f"{_requests(tally.requests)}, none failed", *owed))
     failed = f"{tally.faults.total()} of {_requests(tally.requests)} failed"
     reasons = (f"{_fault(fault)} ({count})" for fault, count in tally.faults.most_common())
     return Verdict("health", False, (failed, *reasons))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Final
 
+from mockservice.mesh.errors import RefusedError
 from mockservice.probe import arguments
 from mockservice.ui import run
 from mockservice.ui.server import PORT
@@ -29,13 +31,20 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit code: 0 after a signal, 2 for bad input.
     """
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        judge = arguments.judge(parser, options)
+    except RefusedError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"mockservice ui: {problem}\n")
+        return 2
     view = View(
         options.url,
         options.rate,
         tuple(options.header),
         options.timeout,
-        options.baseline,
+        judge,
         options.expect,
         options.trace_url,
     )

@@ -6,14 +6,17 @@ import json
 import math
 import re
 from argparse import ArgumentTypeError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mockservice.probe import arguments
+from mockservice.probe.judge import ByVersion
 from mockservice.probe.load import MAX_CONCURRENCY, Load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mockservice.probe.judge import Judge
 
 MIN_RATE: Final = 0.1
 MAX_RATE: Final = 100.0
@@ -43,12 +46,19 @@ class View:
     """
     timeout: float = 10.0
     """Timeout of one request, in seconds."""
-    baseline: str | None = None
-    """The lane that serves requests of lanes that lack a service; None for strict lanes."""
-    weights: Mapping[str, float] | None = None
-    """The expected weight of each lane, relative to the others."""
+    judge: Judge = field(default_factory=ByVersion)
+    """Tells the lane of a request and the hops that are not what it is owed."""
+    expected: Mapping[str, float] | None = None
+    """The expected weight of each lane, relative to the others; None to ask the judge."""
     trace_url: str | None = None
     """The URL of a trace, with `{id}` for the trace id."""
+
+    @property
+    def weights(self) -> Mapping[str, float] | None:
+        """The weights of the lanes that requests with the view's headers enter."""
+        if self.expected is not None:
+            return self.expected
+        return self.judge.weights(Load(self.url, headers=self.headers))
 
     def load(self, controls: Controls) -> Load:
         """Return the load for a page's controls."""
@@ -71,7 +81,7 @@ class View:
                 "minRate": MIN_RATE,
                 "maxRate": MAX_RATE,
                 "headers": [f"{name}: {value}" for name, value in self.headers if name != "host"],
-                "baseline": self.baseline,
+                "baseline": self.judge.baseline,
                 "weights": self.weights,
                 "traceUrl": self.trace_url,
             }

@@ -124,7 +124,9 @@ def test_a_table_for_people_names_the_gateway_and_every_pod(manifests: Path) -> 
     command = [sys.executable, "-m", "mockservice", "lanes", str(manifests), "--quiet"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(5)]
+    lines = list(iter(process.stdout.readline, "\n"))
+    lines += iter(process.stdout.readline, "\n")
+    lines.append(process.stdout.readline())
     process.send_signal(signal.SIGINT)
     lines += process.communicate(timeout=TIMEOUT)[0].splitlines()
     assert process.returncode == 0
@@ -132,7 +134,8 @@ def test_a_table_for_people_names_the_gateway_and_every_pod(manifests: Path) -> 
     assert [line.split()[:4] for line in lines[1:4]] == [
         [f"{app}-v1-0", app, "v1", "-"] for app in ("mocka", "mockb", "mockc")
     ]
-    assert lines[4].startswith("gateway http://127.0.0.1:")
+    assert lines[4].startswith("note: no lanes: ")
+    assert lines[5].startswith("gateway http://127.0.0.1:")
     assert lines[-1] == "stopped"
 
 
