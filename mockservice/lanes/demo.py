@@ -37,7 +37,7 @@ async def _demo(paths: Sequence[str]) -> int:
     async with LocalLanes(paths, log=report.log) as lanes:
         report.running("ready", lanes)
         entrance = lanes.lane_map.example
-        headers = () if entrance is None else entrance.headers
+        headers = () if entrance is None else entrance.fields
         asked = [part for name, value in headers for part in ("--header", f"{name}: {value}")]
         command = [lanes.url(entrance), "-n", _REQUESTS, *asked, "--manifests", *paths]
         _print_command(f"mockservice probe {shlex.join(command)}")

@@ -103,9 +103,8 @@ async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: PageSer
 
 def _view(lanes: LocalLanes) -> View:
     entrance = lanes.lane_map.example
-    host = () if entrance is None or entrance.host is None else (("host", entrance.host),)
     return View(
         lanes.url(entrance),
-        headers=host if entrance is None else (*host, *entrance.headers),
+        headers=() if entrance is None else entrance.fields,
         judge=ByMap(lanes.lane_map),
     )

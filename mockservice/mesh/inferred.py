@@ -64,6 +64,7 @@ class _Reader:
         self._topology = topology
         self._notes: list[Note] = []
         self._lane_header = self._most_used_header()
+        self._names_subsets = self._subsets_are_named_like_values()
         self._drafts: list[_Draft] = []
 
     def read(self) -> tuple[list[Lane], str | None, list[Note]]:
@@ -174,29 +175,12 @@ class _Reader:
         return max(counts, key=lambda name: (counts[name], name in same_labels))
 
     def _lanes_by_convention(self) -> list[_Draft]:
-        """Where each rule leads a value to the subset of that name, a subset names a lane.
+        """Where rules lead a value to the subset of that name, a subset names a lane.
 
-        So a lane is known whose only rule is missing. It takes rules at two apps at least: those
-        at one alone may be a release of that app.
+        So a lane is known whose only rule is missing.
         """
         header = self._lane_header
-        if header is None:
-            return []
-        places: set[str] = set()
-        for table in (*self._mesh.gateway, *self._mesh.calls):
-            for route in table.routes:
-                values = {
-                    text.value
-                    for match in route.matches
-                    for name, text in match.headers
-                    if name.lower() == header and text.kind == "exact"
-                }
-                if not values:
-                    continue
-                if values != {one.subset for one in route.destinations}:
-                    return []
-                places.update(one.host for one in route.destinations)
-        if len(places) < 2:
+        if header is None or not self._names_subsets:
             return []
         known = {draft.name for draft in self._drafts}
         return [
@@ -204,6 +188,28 @@ class _Reader:
             for name, subset in {one.name: one for one in reversed(self._mesh.subsets)}.items()
             if name not in known
         ]
+
+    def _subsets_are_named_like_values(self) -> bool:
+        """Whether most rules lead a value of the lane header to the subset of that name.
+
+        It takes rules at two apps at least: those at one alone may be a release of that app.
+        """
+        agreeing: set[str] = set()
+        agree = differ = 0
+        for table in (*self._mesh.gateway, *self._mesh.calls):
+            for route in table.routes:
+                values = {
+                    text.value
+                    for match in route.matches
+                    for name, text in match.headers
+                    if name.lower() == self._lane_header and text.kind == "exact"
+                }
+                if values and values == {one.subset for one in route.destinations}:
+                    agree += 1
+                    agreeing.update(one.host for one in route.destinations)
+                elif values:
+                    differ += 1
+        return len(agreeing) > 1 and agree > differ
 
     # What rules and names say
 
@@ -235,37 +241,46 @@ class _Reader:
                         routes, Request(path, method, {**dict(headers), **values}), plain
                     )
                     led += _marked(first_route(routes, plain), draft)
+            led = self._without_others(draft, app, led)
             found = self._versions_at(app, led)
             if found:
                 draft.ruled[app] = found
                 if len({(one.host, one.subset) for one in led}) > 1 and len(found) > 1:
                     draft.split.add(app)
 
+    def _without_others(self, draft: _Draft, app: str, led: list[Destination]) -> list[Destination]:
+        """Without the subsets that are named like another lane, where subsets name lanes."""
+        names = {one.name for one in self._drafts} - {draft.name}
+        others = [one for one in led if self._names_subsets and one.subset in names]
+        if not draft.headers or not others:
+            return led
+        subsets = ", ".join(dict.fromkeys(str(one.subset) for one in others))
+        text = f"lane {draft.name}: a rule leads it to {app} of lane {subsets}"
+        self._notes.append(Note(text, draft.source))
+        return [one for one in led if one not in others]
+
     def _read_baseline(
         self, kinds_of_requests: list[tuple[str | None, str, str, Pairs]]
     ) -> _Draft | None:
         """What requests get that are in no lane: by most of the routes without a match."""
         led: dict[str, list[Destination]] = {}
-        with_rules = with_rest = 0
+        ruled: set[str] = set()
         for app in self._topology.apps:
             for call in self._topology.calls_to(app):
                 table = self._topology.table(call.service)
                 if table is None:
                     continue
+                if any(m.headers or m.source_labels for r in table.routes for m in r.matches):
+                    ruled.add(app)
                 others = tuple(
                     pair
                     for pair in call.caller.labels
                     if not any(pair in draft.labels for draft in self._drafts)
                 )
                 route = first_route(table.routes, Request(call.path, source_labels=others))
-                has_rules = any(
-                    m.headers or m.source_labels for r in table.routes for m in r.matches
-                )
-                with_rules += has_rules
-                with_rest += has_rules and route is not None
                 if route is not None:
                     led.setdefault(app, []).extend(route.destinations)
-        if not led or 2 * with_rest < with_rules:
+        if not led or 2 * len(ruled & led.keys()) < len(ruled):
             return None
         for host, path, method, headers in kinds_of_requests:
             if headers:
@@ -325,19 +340,13 @@ class _Reader:
         others = [one for one in self._drafts if one is not draft]
         for app in self._topology.apps:
             everything = self._topology.versions(app)
-            explicit = draft.explicit(app)
-            usual = self._usual(draft, app, {})
-            if explicit is None:
-                if usual is not None and usual <= everything:
-                    explicit = usual
-                elif len(everything) == 1:
-                    explicit = everything
-                else:
-                    continue
-            elif app not in draft.split and self._contradicted(app, explicit, usual, others):
-                self._disagree(draft.name, app, explicit, usual)
-                explicit = usual or explicit
-            owed[app] = Owed(explicit, is_own=True)
+            explicit, usual = draft.explicit(app), self._usual(draft, app, {})
+            if explicit is not None:
+                owed[app] = Owed(self._settled(draft, app, usual, others, None), is_own=True)
+            elif usual is not None:
+                owed[app] = Owed(usual, is_own=True)
+            elif len(everything) == 1:
+                owed[app] = Owed(everything, is_own=True)
         return owed
 
     def _owed(
@@ -350,28 +359,17 @@ class _Reader:
         owed: dict[str, Owed] = {}
         others = [one for one in everyone if one is not draft and one is not baseline]
         for app in self._topology.apps:
-            explicit, usual = draft.explicit(app), self._usual(draft, app, base)
-            baselines = base.get(app)
+            usual, baselines = self._usual(draft, app, base), base.get(app)
             everything = self._topology.versions(app)
-            if explicit is not None and app not in draft.split:
-                by_baseline = baselines is not None and explicit == baselines.versions
-                if (
-                    usual is not None
-                    and usual <= everything
-                    and explicit != usual
-                    and (by_baseline or self._contradicted(app, explicit, usual, others))
-                ):
-                    self._disagree(draft.name, app, explicit, usual)
-                    explicit = usual
-                    by_baseline = False
-                own = not by_baseline or app in draft.named
-                owed[app] = Owed(explicit, is_own=own)
-            elif explicit is not None:
-                owed[app] = Owed(explicit, is_own=True)
+            if draft.explicit(app) is not None:
+                found = self._settled(draft, app, usual, others, baselines)
+                by_baseline = baselines is not None and found == baselines.versions
+                is_own = not by_baseline or app in draft.named or app in draft.split
+                owed[app] = Owed(found, is_own=is_own)
             elif baseline is not None:
                 if baselines is not None:
                     owed[app] = replace(baselines, is_own=False)
-            elif usual is not None and usual <= everything:
+            elif usual is not None:
                 owed[app] = Owed(usual, is_own=True)
             elif self._has_routes(app):
                 owed[app] = Owed(frozenset(), is_own=False)
@@ -379,8 +377,39 @@ class _Reader:
                 owed[app] = Owed(everything, is_own=False)
         return owed
 
+    def _settled(
+        self,
+        draft: _Draft,
+        app: str,
+        usual: Versions | None,
+        others: Iterable[_Draft],
+        baselines: Owed | None,
+    ) -> Versions:
+        """The pods that rules and subsets give to a lane, or what it is to have in their place."""
+        explicit = draft.explicit(app) or frozenset()
+        if app in draft.split or explicit == usual:
+            return explicit
+        theirs = [found for one in others if (found := one.explicit(app))]
+        if baselines is not None:
+            theirs.append(baselines.versions)
+        wanted = explicit
+        if len(explicit) > 1:
+            # Pods of several versions are one lane's, unless some of them are another's.
+            taken = explicit.intersection(*[frozenset().union(*theirs)])
+            if taken and usual is not None and usual <= explicit:
+                wanted = usual
+            elif taken:
+                wanted = explicit - taken or explicit
+        elif usual is not None and explicit in theirs:
+            wanted = usual
+        if wanted != explicit:
+            self._disagree(draft.name, app, explicit, wanted)
+        elif usual is not None:
+            self._differ(draft.name, app, explicit, usual)
+        return wanted
+
     def _usual(self, draft: _Draft, app: str, base: Mapping[str, Owed]) -> Versions | None:
-        """The version that a lane has at most of the other apps, where one is the most frequent."""
+        """The version that a lane has at most of the other apps, where this app has it too."""
         counts: Counter[str] = Counter()
         for other in self._topology.apps:
             found = draft.explicit(other)
@@ -392,15 +421,8 @@ class _Reader:
         ranked = counts.most_common(2)
         if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
             return None
-        return frozenset({ranked[0][0]})
-
-    def _contradicted(
-        self, app: str, explicit: Versions, usual: Versions | None, others: Iterable[_Draft]
-    ) -> bool:
-        """Whether pods that are said to be a lane's are another's, and it has others to be its."""
-        if usual is None or explicit == usual or not usual <= self._topology.versions(app):
-            return False
-        return any(explicit == one.explicit(app) for one in others)
+        usual = frozenset({ranked[0][0]})
+        return usual if usual <= self._topology.versions(app) else None
 
     def _has_routes(self, app: str) -> bool:
         calls = self._topology.calls_to(app)
@@ -408,13 +430,25 @@ class _Reader:
             self._topology.table(call.service) is not None for call in calls
         )
 
-    def _disagree(self, lane: str, app: str, explicit: Versions, usual: Versions | None) -> None:
-        said, usually = " or ".join(sorted(explicit)), " or ".join(sorted(usual or ()))
+    def _disagree(self, lane: str, app: str, explicit: Versions, wanted: Versions) -> None:
         text = (
-            f"lane {lane}: rules and subsets say {app}({said}), which is another lane's;"
-            f" at other apps it is {usually}, so it is owed {app}({usually})"
+            f"lane {lane}: rules and subsets lead to {app}({_either(explicit)}), which other lanes"
+            f" have; it is taken to be owed {app}({_either(wanted)})"
         )
-        self._notes.append(Note(text))
+        self._notes.append(Note(text, self._source_of(app, lane), fails=True))
+
+    def _differ(self, lane: str, app: str, explicit: Versions, usual: Versions) -> None:
+        text = (
+            f"lane {lane}: rules and subsets lead to {app}({_either(explicit)}); at other apps the"
+            f" lane is {_either(usual)}, which {app} has too"
+        )
+        self._notes.append(Note(text, self._source_of(app, lane)))
+
+    def _source_of(self, app: str, lane: str) -> Source | None:
+        """Where a lane's subset of an app stands."""
+        hosts = {service.host for service in self._topology.services_of(app)}
+        subsets = (one for one in self._mesh.subsets if one.name == lane and one.host in hosts)
+        return next((one.source for one in subsets), None)
 
     def _versions_at(self, app: str, led: Iterable[Destination]) -> Versions:
         return versions(
@@ -462,6 +496,10 @@ def _marked(route: Route | None, draft: _Draft) -> list[Destination]:
         if all(fits(text, headers.get(name)) for name, text in draft.headers):
             found.append(one)
     return found
+
+
+def _either(found: Versions) -> str:
+    return " or ".join(sorted(found))
 
 
 def _header_name(values: Pairs, headers: HeaderTexts) -> str:

@@ -90,6 +90,11 @@ class Entrance:
     source: Source | None = field(default=None, compare=False)
 
     @property
+    def fields(self) -> Pairs:
+        """All header fields to send: `Host` too, where it matters."""
+        return self.headers if self.host is None else (("host", self.host), *self.headers)
+
+    @property
     def asks(self) -> Pairs:
         """The headers that tell this request from others, without ids."""
         return tuple(pair for pair in self.headers if ID not in pair[1])

@@ -30,6 +30,7 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
         lanes, baseline, notes = inferred_lanes(mesh, topology)
     if not lanes:
         notes.append(Note("no lanes: no rule between pods matches a header or a caller's labels"))
+    lanes.sort(key=lambda lane: (lane.name != baseline, lane.name))
     lane_map = LaneMap(mesh, topology, tuple(lanes), baseline, (), tuple(notes))
     lane_map = replace(lane_map, entrances=tuple(_entrances(lane_map)))
     more = (*_without_entrance(lane_map), *_without_own_pods(lane_map), *_unreached(lane_map))
