@@ -1,4 +1,4 @@
-"""What a request costs as the chain grows, and as it carries more headers: straight lines?"""
+"""CPU time per request by hops of the chain, and by lane headers: does it grow linearly?"""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from bench.run import Run
 
 TOLERANCE: Final = 0.1
-"""How far a point of a straight line may be off it, as a part of its value on the line."""
+"""The greatest deviation from a straight line that counts as linear, relative to the line."""
 _RATE: Final = 150.0
-"""Requests per second that each hop gets, as part of a chain of whatever length."""
+"""Requests per second for each hop, whatever the length of its chain."""
 _STEADY_CONNECTIONS: Final = 60
 _HEADERS: Final = (5, 20, 35, 50)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points, and how far off a straight line they are."""
+    """Points, and their deviations from a straight line."""
 
     points: Mapping[int, float]
 
     def deviations(self) -> dict[int, float]:
-        """By x, how far y is off the line, as a part of the line's value.
+        """The deviation of each point from the fitted line, relative to the line, by x.
 
-        The line is the one with the least squares of relative residuals: the points range over
-        orders of magnitude, and the small ones are to count as much as the large ones.
+        The fit minimizes the squares of the relative residuals, as the points range over orders of
+        magnitude, and small ones count as much as large ones.
         """
         weights = {x: 1 / y**2 for x, y in self.points.items()}
         total = sum(weights.values())
@@ -58,16 +58,16 @@ class Growth:
 
     rounds: int
     by_length: Line
-    """By hops of the chain, while as many hops as ever are busy."""
+    """By hops of the chain, with the same number of busy hops in all cases."""
     alone: Mapping[int, float]
-    """By hops of the only chain that is busy."""
+    """By hops of the chain, with no other chain busy."""
     go_alone: Mapping[int, float]
-    """The same of the reference."""
+    """The same for the reference."""
     by_headers: Line
-    """By lane headers of a request."""
+    """By lane headers of the request."""
 
     def goals(self) -> list[Goal]:
-        """Both lines."""
+        """The goals for both lines."""
         lengths = " -> ".join(map(str, self.by_length.points))
         headers = f"{_HEADERS[0]} -> {_HEADERS[-1]}"
         return [
@@ -136,7 +136,7 @@ class Growth:
 
 
 def measure_growth(run: Run) -> Growth:
-    """Load chains of several lengths, then one with requests of several sizes."""
+    """Load chains of several lengths, then one chain with several numbers of lane headers."""
     rounds = run.size(3, 1)
     lengths = run.size((1, 3, 10, 30), (1, 2, 4))
     by_length, alone, go_alone = _by_length(run, rounds, lengths)
@@ -147,7 +147,7 @@ def measure_growth(run: Run) -> Growth:
 def _by_length(
     run: Run, rounds: int, lengths: Sequence[int]
 ) -> tuple[dict[int, float], dict[int, float], dict[int, float]]:
-    """CPU time by length: with all hops busy, alone, and of the reference alone."""
+    """CPU time by length: with all hops busy, alone, and for the reference alone."""
     total = lengths[-1]
     run.tell(f"growth: starting {total} hops for each length of the chain")
     all_busy: dict[int, list[RunningChain]] = {}

@@ -1,4 +1,4 @@
-"""What counting one request costs in a hop's plain cells, beside the libraries that could do it."""
+"""CPU time to count one request in a hop's plain cells, and with two libraries."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _HOP: Final = {name: _LABELS[name] for name in ("app", "version")}
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """What one request costs, in µs, round by round, by the way of counting it."""
+    """Microseconds per request, for each way of counting and each round."""
 
     requests: int
-    """In each round."""
+    """Requests in each round."""
     rounds: Mapping[str, Sequence[float]]
 
     def section(self) -> str:
-        """The table and how it was measured."""
+        """The table, and how it was measured."""
         rows = [["a request is counted by", "µs", "against the hop"]]
         for way, rounds in self.rounds.items():
             pairs = zip(rounds, self.rounds[_OWN], strict=True)
@@ -56,7 +56,7 @@ class Counting:
 
 
 def measure_counting(run: Run) -> Counting:
-    """Count the same requests in each of the ways in turn."""
+    """Count the same requests in each way, in turn."""
     rounds, requests = run.size(15, 3), run.size(20_000, 2_000)
     run.tell("counting")
     ways = {

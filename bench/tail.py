@@ -1,4 +1,4 @@
-"""Latency at a rate that all can hold: half of what the chain in Go can do."""
+"""Latency at a constant rate: half of the peak rate of the chain in Go."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tail:
     """Requests per second."""
     seconds: float
     rounds: Mapping[Contender, Sequence[SteadyMeasurement]]
-    """No rounds for one that cannot hold the rate."""
+    """Empty for a contender that cannot sustain the rate."""
 
     def goal(self) -> Goal:
         """The p99 against Go's."""
@@ -41,7 +41,7 @@ class Tail:
         )
 
     def section(self) -> str:
-        """The table and how it was measured."""
+        """The table, and how it was measured."""
         rows = [[f"{self.rate:,.0f} requests/s", "p50 ms", "p99 ms", "longest ms"]]
         for contender, rounds in self.rounds.items():
             values = [
@@ -62,7 +62,7 @@ class Tail:
 
 
 def measure_tail(run: Run, throughput: Throughput) -> Tail:
-    """Load the chains that can hold it with half of the reference's peak rate."""
+    """Load the chains with half of the reference's peak rate, if they can sustain it."""
     rounds, seconds = run.size(5, 1), run.size(2.0, 1.0)
     rate = throughput.peak / 2
     running = [

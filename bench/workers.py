@@ -1,4 +1,4 @@
-"""One last hop in two processes on two cores, against the same in one."""
+"""The last hop of a chain with two worker processes on two cores, against one process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WORKERS: Final = (1, 2)
 _CONNECTIONS: Final = 64
-"""Enough for the kernel to give both processes about as many."""
+"""Enough for the kernel to spread them evenly over both processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Measured:
 
     requests_per_second: float
     share: float
-    """Of the CPU time of all processes: that of the busiest one."""
+    """The busiest process's share of the CPU time of all processes."""
     capacity: float
-    """Requests for each second of CPU time of the busiest process."""
+    """Requests per second of CPU time of the busiest process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Workers:
         )
 
     def section(self) -> str:
-        """The table and how it was measured."""
+        """The table, and how it was measured."""
         rows = [
             [
                 "processes",
@@ -83,7 +83,7 @@ class Workers:
 
 
 def measure_workers(run: Run) -> Workers:
-    """Load the hop in one process and in two, in turn."""
+    """Load the hop with one and with two processes, in turn."""
     rounds, seconds = run.size(5, 1), run.size(2, 1)
     both = [run.hop_core, run.load_core]
     running = {
