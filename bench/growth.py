@@ -71,9 +71,11 @@ class Growth:
         lengths = " -> ".join(map(str, self.by_length.points))
         headers = f"{_HEADERS[0]} -> {_HEADERS[-1]}"
         return [
-            self.by_length.goal(f"cost as the chain grows {lengths} hops: farthest off the line"),
+            self.by_length.goal(
+                f"CPU time as the chain grows {lengths} hops: greatest deviation from a line"
+            ),
             self.by_headers.goal(
-                f"cost as a request carries {headers} lane headers: farthest off the line"
+                f"CPU time as lane headers grow {headers}: greatest deviation from a line"
             ),
         ]
 
@@ -106,15 +108,14 @@ class Growth:
                 )
             )
         text = f"""
-            All {total} hops are busy here whatever the length: {total} chains of one hop at the
-            top of the table, one chain of {total} at its end, every hop with {_RATE:g} requests
-            per second. So only the length changes, and not how many processes take turns on the
-            core. *Alone* is one chain by itself with {CONNECTIONS} connections and all that it
-            can do: the longer it is, the more processes share the core's caches and the fewer
-            requests each finds when its turn comes, which the chain in Go shows as well. The
-            last hop, the only one of the first row, is cheaper than the others, as it calls
-            nobody. Off the line: from the straight line with the least squares of relative
-            residuals. It counts as straight within {TOLERANCE:.0%}."""
+            All rows keep {total} hops busy, each with {_RATE:g} requests per second: {total} chains
+            of one hop in the first row, one chain of {total} hops in the last. So only the length
+            of the chain changes, and not the number of processes on the core. *Alone* is one chain
+            at its peak rate, with {CONNECTIONS} connections: the longer it is, the more processes
+            share the core's caches, and the fewer requests wait for each of them. The chain in Go
+            shows the same. The hop of the first row takes less CPU time, as it has no upstream.
+            *Off the line* is the deviation from a straight line, fitted by least squares of the
+            relative residuals. Up to {TOLERANCE:.0%} counts as linear."""
         off = self.by_headers.deviations()
         headers = [["lane headers", "CPU µs/request", "and hop", "off the line"]]
         for count, cost in self.by_headers.points.items():
@@ -122,8 +123,8 @@ class Growth:
             headers.append([f"{count}", f"{cost:,.1f}", f"{per_hop:.1f}", f"{off[count]:+.1%}"])
         rounds = markdown.count(self.rounds, "interleaved round")
         more = f"""
-            Three hops, {CONNECTIONS} connections, all that the chain can do. Medians over
-            {rounds} in both tables, but for what is alone."""
+            Three hops at their peak rate, {CONNECTIONS} connections. Medians over {rounds} in both
+            tables, except for *alone*."""
         return "\n\n".join(
             [
                 "## Growth",

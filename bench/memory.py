@@ -39,10 +39,9 @@ class Memory:
     def section(self) -> str:
         """The numbers, and how they were measured."""
         text = f"""
-            After {self.requests:,} requests over {CONNECTIONS} connections (and the rest of the
-            second in which the last of them came), a hop of the chain has {self.hop:.1f} MiB
-            of resident memory, the mean of its three; a bare aiohttp + uvloop server that says
-            "hello" (`bench/hello.py`) has {self.hello:.1f} MiB."""
+            After at least {self.requests:,} requests over {CONNECTIONS} connections, a hop has
+            {self.hop:.1f} MiB of resident memory, the mean of the chain's three; a bare aiohttp +
+            uvloop server that says "hello" (`bench/hello.py`) has {self.hello:.1f} MiB."""
         return f"## Memory\n\n{markdown.paragraph(text)}"
 
 

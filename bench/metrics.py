@@ -48,10 +48,10 @@ class Counting:
             rows.append([way, f"{median(rounds):.2f}", f"{ratio:.1f}"])
         count = markdown.count(len(self.rounds[_OWN]), "interleaved round")
         text = f"""
-            One more active request, one less, and its duration into a histogram of
-            {len(BOUNDS) + 1} buckets by status, without exemplars; both libraries have their
-            labels looked up beforehand as far as they can. Medians over {count} of
-            {self.requests:,} requests in one process."""
+            Each request adds to the active requests, subtracts from them, and adds its duration to
+            a histogram of {len(BOUNDS) + 1} buckets by status, without exemplars. The libraries
+            look up labels before, as far as they can. Medians over {count} of {self.requests:,}
+            requests in one process."""
         return f"## Counting\n\n{markdown.table(rows)}\n\n{markdown.paragraph(text)}"
 
 

@@ -43,10 +43,10 @@ class Startup:
         """The numbers, and how they were measured."""
         starts = markdown.count(len(self.hop), "interleaved start")
         text = f"""
-            From exec to the 200 of `/readyz`, asked for every {_EVERY * 1000:g} ms from another
-            core, the hop takes {median(self.hop) * 1000:.0f} ms; the bare server takes
-            {median(self.hello) * 1000:.0f} ms to its first 200. Medians of {starts}, all modules
-            compiled and in the page cache."""
+            The hop takes {median(self.hop) * 1000:.0f} ms from exec to a 200 of `/readyz`, the bare
+            server {median(self.hello) * 1000:.0f} ms to its first 200. Another core checks every
+            {_EVERY * 1000:g} ms. Medians of {starts}, with all modules compiled and in the page
+            cache."""
         return f"## Start\n\n{markdown.paragraph(text)}"
 
 

@@ -53,11 +53,10 @@ class Tail:
             rows.append([contender.name, *cells])
         count = markdown.count(len(self.rounds[GO]), "interleaved round")
         text = f"""
-            The same constant rate for all, half of what the chain in Go did above, over
-            {CONNECTIONS} connections; medians over {count} of
-            {self.seconds:g} s each. Requests leave when it is their time, whether or not earlier
-            ones are answered, and latency counts from then. *Cannot*: its peak is
-            below that rate."""
+            The same constant rate for all, half of the Go chain's peak rate above, over
+            {CONNECTIONS} connections; medians over {count} of {self.seconds:g} s each. Requests are
+            sent on schedule, even if earlier ones are not answered, and latency counts from the
+            scheduled time. *Cannot*: the peak rate is lower."""
         return f"## At a constant rate\n\n{markdown.table(rows)}\n\n{markdown.paragraph(text)}"
 
 

@@ -112,14 +112,14 @@ class Throughput:
             rows.append(row)
         rounds = markdown.count(len(reference.rounds), "interleaved round")
         text = f"""
-            In parentheses: the ratio to {GO.name}. Medians over {rounds}
-            of {self.seconds} s each, of the ratios as of the values. Three
-            hops, each a process, all on one core; wrk with {CONNECTIONS} connections on another
-            one, beside the receiver of the spans. CPU is that of the three hops together, resident
-            memory the mean of the three after the load. Traced: every request is sampled; *spans*
-            is the part of its {_SPANS_PER_REQUEST} spans that reached the receiver, the rest the
-            exporter's full queue dropped. The hops in Go and aiohttp do less than mockservice:
-            they have no JSON form, cut no circles and tell no readiness."""
+            In parentheses: the ratio to {GO.name}. Values and ratios are medians over {rounds} of
+            {self.seconds} s each. Three hops, each in a process, share one core; wrk with
+            {CONNECTIONS} connections and the receiver of the spans share another one. CPU time is
+            the sum of the three hops, resident memory their mean after the load. Traced: all
+            requests are sampled. *Spans* is the share of the {_SPANS_PER_REQUEST} spans of a
+            request that reached the receiver; the exporter's full queue dropped the others. The
+            hops in Go and aiohttp do less than mockservice: they have no JSON form, detect no loops
+            and have no readiness check."""
         return f"## All that a chain can do\n\n{markdown.table(rows)}\n\n{markdown.paragraph(text)}"
 
 

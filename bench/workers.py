@@ -56,7 +56,7 @@ class Workers:
             [
                 "processes",
                 "requests/s",
-                "busiest one's part of the CPU time",
+                "busiest one's share of CPU time",
                 "requests per CPU second of the busiest",
             ]
         ]
@@ -71,14 +71,12 @@ class Workers:
             )
         count = markdown.count(len(self.rounds[1]), "interleaved round")
         text = f"""
-            A last hop alone, `workers=1` and `workers=2`, wrk with {_CONNECTIONS} connections;
-            medians over {count} of {self.seconds} s each. Both
-            cores are there for the hop and for wrk: wrk takes so much of them that the requests/s
-            say little about two processes. What is compared is the last column: the
-            requests that the hop serves in the time in which its busiest process has one core for
-            itself. It counts what the second process costs and how unevenly the kernel spreads the
-            connections; it does not see what only two cores full of nothing but the hop would
-            show."""
+            One hop without an upstream, `workers=1` and `workers=2`, wrk with {_CONNECTIONS}
+            connections; medians over {count} of {self.seconds} s each. The hop and wrk share both
+            cores, so requests/s say little about two processes. The last column is compared: the
+            requests per second if the busiest process had a core of its own. It includes the
+            overhead of the second process and the uneven spread of connections by the kernel, but
+            not effects of two cores that run nothing but the hop."""
         return f"## Two processes\n\n{markdown.table(rows, left=0)}\n\n{markdown.paragraph(text)}"
 
 
