@@ -22,7 +22,7 @@ _VERBS: Final = {
     "lanes": ("mockservice.lanes.command", "run a folder of lane manifests on this machine"),
     "verify": ("mockservice.verify.command", "test lane manifests on this machine, as in CI"),
     "probe": ("mockservice.probe.command", "tell whether the lanes behind a URL hold"),
-    "ui": ("mockservice.ui.command", "show requests run through the lanes, on a page"),
+    "ui": ("mockservice.ui.command", "serve a page that shows requests run through the lanes"),
 }
 
 

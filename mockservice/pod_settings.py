@@ -1,4 +1,4 @@
-"""A pod's settings, for those who check its environment before the pod runs.
+"""The settings of a pod: checks its environment before the pod runs.
 
 The one module outside `serve` that imports from it. `mesh` and `manifests` go through here.
 """

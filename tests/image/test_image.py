@@ -268,7 +268,7 @@ def test_the_image_probes_a_chain_in_other_containers(image: str, network: str) 
 @pytest.fixture
 def compose() -> Iterator[tuple[str, ...]]:
     """The start of a `docker compose` command line for this test's project."""
-    command = ("compose", "--ansi", "never", "--project-name", PROJECT)
+    command = ("compose", "--project-name", PROJECT)
     yield command
     docker(*command, "down", "--volumes", COMPOSE_PROFILES="tracing")
 
@@ -305,8 +305,11 @@ def test_the_tracing_profile_makes_one_trace(compose: tuple[str, ...]) -> None:
     headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
     assert request("http://127.0.0.1:8000/", headers).text == compose_chain(compose)
 
+    # Not by `docker compose logs`, which may add escape codes.
+    container = docker(*command, "ps", "--quiet", "jaeger", **env)
+
     def spans() -> list[str]:
-        return docker(*command, "logs", "--no-log-prefix", "jaeger", **env).split()
+        return docker("logs", container).split()
 
     wait_until(lambda: len(spans()) >= 5, 60)
     apps = ("mocka", "mocka", "mockb", "mockb", "mockc")

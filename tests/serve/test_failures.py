@@ -1,4 +1,4 @@
-"""A failure is an answer: its status, the hop that failed and the reason, in bounded time."""
+"""A failure gets an answer in time, with a status, the hop that failed and the reason."""
 
 import json
 import socket
@@ -124,7 +124,7 @@ def test_the_chain_so_far_and_the_upstreams_own_status_are_passed_on() -> None:
         assert document["error"]["reason"] == "connection refused"
 
 
-def test_of_hops_that_all_wait_the_last_one_names_what_hangs() -> None:
+def test_the_last_hop_times_out_first_and_names_the_upstream_that_hangs() -> None:
     with peer(hang) as other, running_chain(other.url, upstream_timeout="2") as hops:
         response = request(hops[0].url)
         assert response.status == 504
@@ -132,7 +132,7 @@ def test_of_hops_that_all_wait_the_last_one_names_what_hangs() -> None:
         assert response.text.startswith(f"{lines}-> {other.address}:8000(timeout: ")
 
 
-def test_a_failure_leaves_the_next_request_alone() -> None:
+def test_a_failure_does_not_affect_the_next_request() -> None:
     answers = iter([b"garbage", ok(b"good"), b"", ok(b"good")])
 
     def serve(connection: socket.socket) -> None:

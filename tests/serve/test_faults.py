@@ -1,4 +1,4 @@
-"""Faults on demand: by the environment and by a header, at the hop that they are for, marked."""
+"""Faults on demand: by settings and by header, at the right hop, visible in the chain."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ def test_whatever_the_header_it_is_read_or_refused_in_one_printable_line(
         assert str(error).isprintable()
 
 
-def test_of_several_delays_or_aborts_the_first_that_is_drawn_counts() -> None:
+def test_if_several_faults_apply_the_first_delay_and_the_first_abort_win() -> None:
     never = Fault("a", Delay(9, 9), 400, percent=0)
     faults = [never, Fault("a", Delay(1, 1)), Fault("a", Delay(2, 2), 500), Fault("a", abort=501)]
     assert draw(faults) == (1, 500)
@@ -128,7 +128,7 @@ def test_faults_are_off_by_default_and_their_header_is_not_carried() -> None:
 
 
 @pytest.mark.parametrize("app", ["mocka", "mockb", "mockc"])
-def test_an_abort_is_answered_in_the_place_of_the_upstream_and_named(
+def test_an_abort_replaces_the_upstream_call_and_is_named(
     faulty: list[RunningHop], app: str
 ) -> None:
     headers = {_HEADER: f"{app}; abort=418"}
@@ -147,7 +147,7 @@ def test_an_abort_is_answered_in_the_place_of_the_upstream_and_named(
 
 @pytest.fixture(scope="module")
 def faulty() -> Iterator[list[RunningHop]]:
-    """Three hops that take the header."""
+    """Three hops with fault_header=on."""
     with running_chain(fault_header="on") as hops:
         yield hops
 
@@ -223,7 +223,7 @@ def test_the_environment_has_its_share_of_requests_fail() -> None:
 
 
 @pytest.mark.parametrize(("percent", "status"), [("0", 200), ("100", 503)])
-def test_none_and_all_are_exact(faulty: list[RunningHop], percent: str, status: int) -> None:
+def test_0_and_100_percent_are_exact(faulty: list[RunningHop], percent: str, status: int) -> None:
     headers = {_HEADER: f"mockb; abort=503; percent={percent}"}
     assert {request(faulty[0].url, headers).status for _ in range(50)} == {status}
 

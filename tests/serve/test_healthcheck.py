@@ -40,7 +40,7 @@ def check(**env: str) -> tuple[int, str]:
 
 
 def free_port() -> str:
-    """A port that nobody listens at."""
+    """A port without a listener."""
     with socket.create_server(("", 0)) as listener:
         return str(listener.getsockname()[1])
 
@@ -52,7 +52,7 @@ def test_a_hop_is_ready_wherever_it_listens(host: str) -> None:
         wait_until(lambda: check(host=host, port=port) == (0, "ready\n"))
 
 
-def test_a_hop_that_drains_is_not_ready() -> None:
+def test_a_draining_hop_is_not_ready() -> None:
     with running_request() as (hop, finish):
         hop.process.send_signal(signal.SIGTERM)
         wait_until(hop.is_draining)

@@ -44,13 +44,13 @@ _LAST = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as it came."""
+    """A parsed answer."""
 
     status: int
     fields: dict[str, str]
     body: bytes
     closes: bool
-    """Whether it says that the connection ends (RFC 9112 section 9.3)."""
+    """Whether it announces the end of the connection (RFC 9112 section 9.3)."""
 
 
 class Wire:
@@ -73,16 +73,16 @@ class Wire:
         self.socket.close()
 
     def send(self, sent: bytes) -> None:
-        """Send all of it, unless the peer has closed meanwhile."""
+        """Send all of it, or as much as the peer takes before it closes."""
         with suppress(ConnectionError):
             self.socket.sendall(sent)
 
     def end(self) -> None:
-        """Have nothing more to send."""
+        """Half-close: send nothing more."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def answer(self, method: str = "GET") -> Answer | None:
-        """The next answer, None once the peer has closed."""
+        """The next answer; None if the peer has closed."""
         try:
             status_line = self._stream.readline()
         except ConnectionResetError:
@@ -119,14 +119,14 @@ class Service:
         return Wire(self.hop.address, receive_buffer)
 
     def call(self, carried: bytes = b"") -> bytes:
-        """The upstream call that carries these header lines."""
+        """The expected upstream call, with these header lines."""
         return (
             b"GET / HTTP/1.1\r\nHost: %b:8000\r\nAccept-Encoding: identity\r\n"
             b"Accept: text/plain\r\nx-mock-hops: ID\r\n%b\r\n" % (self._upstream.encode(), carried)
         )
 
     def take_calls(self) -> list[bytes]:
-        """The upstream calls since this was last asked."""
+        """The upstream calls since the last call of this method."""
         taken, self._calls[:] = self._calls[:], []
         return [re.sub(rb"(?m)^x-mock-hops: [0-9a-f]+", b"x-mock-hops: ID", it) for it in taken]
 
@@ -155,8 +155,8 @@ def service() -> Iterator[Service]:
         yield serving
 
 
-# The ways in which a request can come. Each returns the upstream calls of the requests before it,
-# whose answers it has read.
+# The ways to send a request. Some send another one before it, read its answer, and return its
+# upstream call.
 
 
 def _whole(_: Service, wire: Wire, *parts: bytes) -> list[bytes]:
@@ -167,7 +167,7 @@ def _whole(_: Service, wire: Wire, *parts: bytes) -> list[bytes]:
 
 
 def _in_pieces(_: Service, wire: Wire, *parts: bytes) -> list[bytes]:
-    # Cut at all that HTTP has a meaning for.
+    # Cut at all characters with a meaning in HTTP.
     for piece in re.findall(rb"[^\r\n\t :;]+|[\r\n\t :;]", b"".join(parts)):
         wire.send(piece)
         time.sleep(0.0005)
@@ -259,7 +259,7 @@ def test_refused(service: Service, sent: bytes, way: _Way) -> None:
     ],
     ids=["no Host", "not HTTP", "a long target", "a long body"],
 )
-def test_to_head_not_even_a_refusal_has_a_body(service: Service, sent: bytes) -> None:
+def test_a_refused_head_request_gets_no_body(service: Service, sent: bytes) -> None:
     with service.connect() as wire:
         wire.send(_PLAIN + sent)
         _assert_chain(service, wire.answer())
@@ -271,7 +271,7 @@ def test_to_head_not_even_a_refusal_has_a_body(service: Service, sent: bytes) ->
 
 
 def test_connect_opens_no_tunnel(service: Service) -> None:
-    # RFC 9110 section 9.3.6: to the client a 2xx would be one.
+    # A 2xx would open a tunnel (RFC 9110 section 9.3.6).
     for way in (_whole, _in_pieces):
         service.take_calls()
         with service.connect() as wire:
@@ -295,7 +295,7 @@ def test_connect_opens_no_tunnel(service: Service) -> None:
     ],
     ids=["one", "two", "three", "a length", "chunks"],
 )
-def test_who_has_sent_all_still_gets_the_answers(
+def test_a_client_that_half_closes_still_gets_its_answers(
     service: Service, sent: bytes, answers: int, way: _Way
 ) -> None:
     with service.connect() as wire:
@@ -309,7 +309,7 @@ def test_who_has_sent_all_still_gets_the_answers(
 @pytest.mark.parametrize(
     "sent", [b"", b"\r\n", b"GET / HT", _PLAIN[:-2], of_length(b"9"), chunked(b"5\r\nhel")]
 )
-def test_half_a_request_is_not_answered_by_the_chain(service: Service, sent: bytes) -> None:
+def test_an_incomplete_request_does_not_reach_the_upstream(service: Service, sent: bytes) -> None:
     service.take_calls()
     with service.connect() as wire:
         wire.send(sent)
@@ -322,7 +322,7 @@ def test_half_a_request_is_not_answered_by_the_chain(service: Service, sent: byt
 
 
 def _open_connections(hop: RunningHop) -> int:
-    """The clients' connections that the hop has open (proc_pid_net(5), /proc/net/tcp)."""
+    """The number of the hop's open client connections (proc_pid_net(5), /proc/net/tcp)."""
     local = f"{int.from_bytes(socket.inet_aton(hop.address), 'little'):08X}:{8000:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
     listens = "0A"
@@ -330,7 +330,7 @@ def _open_connections(hop: RunningHop) -> int:
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_clients_that_go_away_leave_nothing_behind(service: Service, reset: bool) -> None:
+def test_connections_of_clients_that_leave_are_closed(service: Service, reset: bool) -> None:
     for sent in (b"", b"GET / HT", _PLAIN[:-2], _SLOW, 3 * _SLOW, of_length(b"9"), _SLOW + b"\0"):
         with service.connect() as wire:
             if reset:
@@ -366,7 +366,7 @@ def test_a_silent_connection_gets_nothing(service: Service) -> None:
         assert service.chain in wire.socket.recv(65536)
 
 
-def test_clients_that_send_many_requests_at_once_let_others_in_between() -> None:
+def test_one_connection_cannot_starve_the_others() -> None:
     over = threading.Event()
 
     def flood(wire: Wire) -> None:
@@ -392,7 +392,7 @@ def test_clients_that_send_many_requests_at_once_let_others_in_between() -> None
                 answer = other.answer()
                 assert answer is not None
                 assert answer.body == hop.line.encode()
-        # It used to be seconds for each.
+        # Without the run queue, each took seconds.
         assert time.monotonic() - begin < _TIMEOUT
 
 
@@ -400,7 +400,7 @@ def test_clients_that_send_many_requests_at_once_let_others_in_between() -> None
 def test_a_client_that_reads_nothing_is_not_read_from_forever(
     service: Service, at_a_time: int
 ) -> None:
-    # The answers are as long as the requests.
+    # Each answer is as long as its request.
     one = get(b"Accept: application/json", b"x-lane: " + 8192 * b"x")
     limit = 64 * 1024 * 1024
     before = service.hop.resident_memory()
@@ -423,13 +423,11 @@ def test_a_client_that_reads_nothing_is_not_read_from_forever(
             assert answer.status == 200
 
 
-def test_what_is_refused_is_a_line_in_the_logs_at_most() -> None:
+def test_malformed_requests_are_not_logged() -> None:
     with running() as hop:
         for sent in REFUSED.values():
             with Wire(hop.address) as wire:
                 wire.send(sent + SMUGGLED)
                 wire.answer()
         assert hop.stop() == 0
-        lines = hop.errors().splitlines()
-    assert len(lines) <= len(REFUSED)
-    assert [line for line in lines if len(line) > 1000 or not line.isprintable()] == []
+        assert hop.errors() == ""

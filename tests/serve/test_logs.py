@@ -98,7 +98,7 @@ def test_every_hop_of_a_failed_chain_logs_it_once_in_one_trace() -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503, 599])
-def test_an_error_that_is_passed_on_is_a_line(status: int) -> None:
+def test_an_error_of_the_upstream_is_logged(status: int) -> None:
     answer = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode()
     with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
         assert request(hop.url).status == status
@@ -106,7 +106,7 @@ def test_an_error_that_is_passed_on_is_a_line(status: int) -> None:
     assert (line["http_response_status_code"], line["error_type"]) == (status, str(status))
 
 
-def test_a_loop_is_a_line() -> None:
+def test_a_loop_is_logged() -> None:
     address = new_address()
     with running(host=address, upstream_url=f"http://{address}:8000/") as hop:
         assert request(hop.url).status == 508
@@ -125,7 +125,7 @@ def test_neither_successes_nor_errors_of_the_client_are_logged() -> None:
         assert _lines(hop) == []
 
 
-def test_with_an_access_log_every_request_is_a_line() -> None:
+def test_with_an_access_log_every_request_is_logged() -> None:
     with running(access_log="on") as hop:
         request(f"{hop.url}a", {"b3": f"{_TRACE_ID}-{_SPAN_ID}-1"})
         request(f"{hop.url}b", {"X-B3-TraceId": _TRACE_ID, "X-B3-SpanId": _SPAN_ID})
@@ -198,7 +198,7 @@ def _lines_until(hop: RunningHop, path: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("target", _FORGING)
-def test_no_client_forges_a_line(refused: RunningHop, target: bytes) -> None:
+def test_no_client_can_forge_a_line(refused: RunningHop, target: bytes) -> None:
     forged = b'"}\x1b]0;x\x07 {"level":"info"}'
     sent = (
         b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\ntraceparent: %b\r\n"
@@ -215,7 +215,7 @@ def test_no_client_forges_a_line(refused: RunningHop, target: bytes) -> None:
         assert len(line["url_path"]) <= 4 * 512
 
 
-def test_no_upstream_forges_a_line() -> None:
+def test_no_upstream_can_forge_a_line() -> None:
     head = b"HTTP/1.1 500 x\x80y\r\nX: \xff\r\nContent-Type: a\tb\r\nContent-Length: 4\r\n\r\n"
     answer = head + b"\x1b\r\n{"
     with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
@@ -223,7 +223,7 @@ def test_no_upstream_forges_a_line() -> None:
         assert len(_lines(hop)) == 1
 
 
-def test_what_libraries_log_has_the_same_form() -> None:
+def test_lines_of_libraries_have_the_same_form() -> None:
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": _refusing(), "OTEL_BSP_SCHEDULE_DELAY": "50"}
     with running(**env, OTEL_EXPORTER_OTLP_TIMEOUT="1") as hop:
         for _ in range(3):
@@ -268,7 +268,7 @@ def test_lines_of_workers_stay_whole() -> None:
     assert 2000 < max(map(len, read[0].splitlines())) < MAX_LINE
 
 
-def test_an_error_that_nobody_expected_says_where_it_comes_from() -> None:
+def test_an_unexpected_error_is_logged_with_its_stack() -> None:
     logged = (
         "import logging; from mockservice.serve.telemetry.logs import Logs; "
         "logs = Logs('mocka', 'v1'); logs.take_over()\n"
@@ -306,7 +306,11 @@ def _reading(descriptor: int) -> Iterator[list[bytes]]:
     os.close(descriptor)
 
 
-def test_a_full_pipe_holds_no_request_and_costs_bounded_memory() -> None:
+_BATCHES = 30
+"""Of 200 requests each: more than the queue of lines and a pipe hold."""
+
+
+def test_a_full_pipe_blocks_no_request_and_takes_bounded_memory() -> None:
     read, write = os.pipe()
     with _failing(write) as hop:
         os.close(write)
@@ -314,7 +318,7 @@ def test_a_full_pipe_holds_no_request_and_costs_bounded_memory() -> None:
         before = hop.resident_memory()
         with socket.create_connection((hop.address, 8000), 30) as client:
             answered = b""
-            for _ in range(60):
+            for _ in range(_BATCHES):
                 client.sendall(200 * one)
                 count = 0
                 while count < 200:
@@ -331,11 +335,11 @@ def test_a_full_pipe_holds_no_request_and_costs_bounded_memory() -> None:
     lines = _read(b"".join(chunks).decode())
     lost = [int(line["message"].split()[0]) for line in lines if "lines lost" in line["message"]]
     failed = [line for line in lines if line.get("error_type") == "unreachable"]
-    assert len(failed) + sum(lost) == 60 * 200
+    assert len(failed) + sum(lost) == _BATCHES * 200
     assert len(failed) >= MAX_WAITING
 
 
-def test_a_full_pipe_does_not_hold_the_exit() -> None:
+def test_a_full_pipe_does_not_block_the_exit() -> None:
     read, write = os.pipe()
     with _failing(write) as hop:
         os.close(write)
@@ -392,7 +396,7 @@ def test_a_hop_that_logs_nothing_has_no_thread_for_it() -> None:
         assert len(hop.threads()) == before + 1
 
 
-def test_lines_come_in_order_and_are_written_at_the_end() -> None:
+def test_lines_are_written_in_order_and_all_of_them_on_close() -> None:
     read, write = os.pipe()
     lines = Lines(write, lambda lost: b"%d lost\n" % lost)
     sent = [b"%d\n" % number for number in range(1000)]

@@ -1,4 +1,4 @@
-"""`/metrics`, read with prometheus-client's own parsers."""
+"""`/metrics`, read with the parsers of prometheus-client."""
 
 import math
 import random
@@ -55,7 +55,7 @@ def _families(hop: RunningHop) -> dict[str, Metric]:
 
 
 def _value(hop: RunningHop, name: str, **labels: str) -> float:
-    """The sum of the samples of this name that have these labels among others."""
+    """The sum of the samples of this name with at least these labels."""
     return sum(
         sample.value
         for family in read_prometheus(request(f"{hop.url}metrics").text)
@@ -65,7 +65,7 @@ def _value(hop: RunningHop, name: str, **labels: str) -> float:
 
 
 def _outcomes(hop: RunningHop, name: str) -> dict[tuple[str, str], float]:
-    """How many by status and reason."""
+    """The counts by status and error type."""
     return {
         (sample.labels["http_response_status_code"], sample.labels["error_type"]): sample.value
         for sample in _families(hop)[name].samples
@@ -89,7 +89,7 @@ def last() -> Iterator[RunningHop]:
         yield hop
 
 
-def test_a_hop_that_has_done_nothing_says_so() -> None:
+def test_a_new_hop_has_all_families_and_no_series() -> None:
     with running(app='mo"ck\\a') as hop:
         families = _families(hop)
         assert set(families) == {
@@ -141,7 +141,7 @@ def test_failures_are_counted_by_their_reason() -> None:
         assert request(before.url).status == 502
         assert _outcomes(hop, _CLIENT) == {("", "unreachable"): 1}
         assert _outcomes(hop, _SERVER) == {("502", "unreachable"): 1}
-        # What another hop found to be wrong is a status to those before it.
+        # A hop sees the failure of another one as a status.
         assert _outcomes(before, _CLIENT) == {("502", "502"): 1}
         assert _outcomes(before, _SERVER) == {("502", "502"): 1}
 
@@ -209,7 +209,7 @@ def test_faults_on_demand_are_told_from_failures() -> None:
             assert _value(hop, "mockservice_injected_faults_total", fault=kind) == 3
 
 
-def test_what_is_no_request_is_counted() -> None:
+def test_bad_requests_are_counted() -> None:
     with running() as hop:
         exchange(hop.address, b"nonsense\r\n\r\n")
         exchange(hop.address, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n")
@@ -228,7 +228,7 @@ def test_reserved_paths_do_not_count(last: RunningHop) -> None:
     assert _outcomes(last, _SERVER) == {}
 
 
-def test_what_is_under_way_shows() -> None:
+def test_requests_and_calls_in_flight_are_shown() -> None:
     with running_request() as (hop, finish):
         assert _value(hop, "http_server_active_requests") == 1
         state = "http_client_open_connections"
@@ -255,7 +255,7 @@ def test_a_kept_connection_is_idle_until_the_upstream_closes_it() -> None:
         wait_until(lambda: _value(hop, state) == 0)
 
 
-def test_a_connection_without_tls_is_none() -> None:
+def test_a_failed_tls_handshake_leaves_no_open_connection() -> None:
     with (
         peer(answering(b"HTTP/1.1 400 no TLS\r\n\r\n"), read=False) as other,
         running(upstream_url=other.url.replace("http:", "https:")) as hop,
@@ -353,7 +353,7 @@ def test_a_sampled_trace_of_the_mesh_is_an_exemplar() -> None:
             assert [*_exemplars(hop)] == []
         request(hop.url, _SAMPLED)
         assert [*_exemplars(hop)] == [{"trace_id": _TRACE_ID, "span_id": _SPAN_ID}]
-        # The classic format has no place for them.
+        # The Prometheus text format has no exemplars.
         assert _TRACE_ID not in request(f"{hop.url}metrics").text
 
 
@@ -368,7 +368,7 @@ def test_a_sampled_trace_of_the_mesh_is_an_exemplar() -> None:
         "1",
     ],
 )
-def test_what_is_no_trace_is_no_exemplar(traceparent: str) -> None:
+def test_an_invalid_traceparent_is_no_exemplar(traceparent: str) -> None:
     with running() as hop:
         request(hop.url, {"traceparent": traceparent})
         assert [*_exemplars(hop)] == []
@@ -383,7 +383,7 @@ def test_with_tracing_the_exemplar_is_the_hops_own_span() -> None:
         assert expected["span_id"] != _SPAN_ID
 
 
-def test_all_workers_are_seen_together() -> None:
+def test_metrics_are_sums_over_all_workers() -> None:
     with running(workers="3") as hop:
         for _ in range(60):
             assert request(hop.url).status == 200
@@ -396,7 +396,7 @@ def test_all_workers_are_seen_together() -> None:
         )
         assert len(workers) == 3
         shown = _value(hop, "process_resident_memory_bytes") / 1024
-        # Others load prometheus-client meanwhile.
+        # Meanwhile, other workers import prometheus-client.
         assert 0.7 * resident < shown < 1.3 * resident
         assert hop.stop() == 0
         assert hop.errors() == ""
@@ -421,7 +421,7 @@ def test_metrics_are_there_while_draining() -> None:
         assert hop.process.wait(20) == 0
 
 
-def test_a_hop_that_nobody_scrapes_loads_nothing_for_it() -> None:
+def test_a_hop_imports_the_exposition_with_the_first_scrape() -> None:
     with running() as hop:
         request(hop.url)
         assert _threads(hop) == 1
@@ -464,7 +464,7 @@ def _labels(families: Iterable[Metric]) -> set[tuple[str, str]]:
     }
 
 
-def test_nothing_that_others_send_becomes_a_label() -> None:
+def test_clients_and_upstreams_cannot_create_labels() -> None:
     chance = random.Random(7)
     methods = ["GET", "POST", "PURGE", "M-SEARCH", "QUERY", "BREW", "get", "\x00", "DELETE"]
 
@@ -505,7 +505,7 @@ def test_nothing_that_others_send_becomes_a_label() -> None:
                 assert value in FAULT_KINDS
             case _:
                 raise AssertionError(name)
-    # All registered statuses, each failure, and one value for all that are not.
+    # At most the registered statuses, the failures, and one value for other statuses.
     assert len(_outcomes_of(families[_CLIENT])) < 80
     assert ("_OTHER", "_OTHER") in _outcomes_of(families[_CLIENT])
 

@@ -1,4 +1,4 @@
-"""Settings: what each may be, and the one line that says so when it is not."""
+"""Settings: the allowed values of each, and the error for others."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def test_defaults() -> None:
     assert (settings.faults, settings.fault_header) == ((), False)
 
 
-def test_an_empty_variable_is_an_absent_one() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     settings = """
         upstream_url port host pod_ip lane_headers upstream_timeout upstream_proxy workers
         fault_delay fault_delay_percent fault_abort fault_abort_percent fault_header
@@ -182,7 +182,7 @@ def test_a_bad_value_is_named_in_one_line(setting: str, value: str, allowed: str
 
 
 @pytest.mark.parametrize("app", ["mock,a", "mock;a", " mocka", "mocka "])
-def test_a_hop_that_the_fault_header_cannot_name_is_none(app: str) -> None:
+def test_an_app_that_the_fault_header_cannot_name_is_refused(app: str) -> None:
     with pytest.raises(
         SettingError, match=r"^app='.*': must be without ',', ';' and space at its ends"
     ):

@@ -1,4 +1,4 @@
-"""Tracing, seen by a real OTLP/HTTP receiver that decodes the protobuf."""
+"""Tracing, as a real OTLP/HTTP receiver sees it."""
 
 import json
 import re
@@ -152,7 +152,7 @@ def test_faults_on_demand_are_marked_and_a_delayed_call_stays_in_its_trace(
     assert not any("mockservice.fault" in attributes(span.attributes) for span in others)
 
 
-def test_what_is_no_trace_context_is_carried_byte_for_byte(receiver: Receiver) -> None:
+def test_all_but_the_trace_context_is_carried_byte_for_byte(receiver: Receiver) -> None:
     with (
         peer(answering(ok(b"", more="Connection: close\r\n"))) as other,
         running_chain(other.url, **receiver.settings()) as hops,
@@ -215,7 +215,7 @@ def test_a_trace_that_is_not_sampled_stays_so(receiver: Receiver, scripted: Scri
     assert not any(span.trace_id.hex() == _TRACE_ID for _, span in spans)
 
 
-def test_the_sampler_is_the_environments(receiver: Receiver) -> None:
+def test_the_environment_chooses_the_sampler(receiver: Receiver) -> None:
     with running(**receiver.settings(OTEL_TRACES_SAMPLER="always_off")) as hop:
         assert request(hop.url).status == 200
         assert hop.stop() == 0
@@ -289,7 +289,7 @@ def _refuse() -> Iterator[Peer]:
     ],
     ids=["refuses", "hangs", "answers garbage", "is unavailable"],
 )
-def test_a_collector_that_fails_costs_no_request_and_stops_nothing(
+def test_a_collector_that_fails_affects_no_request_and_not_the_exit(
     collector: Callable[[], AbstractContextManager[Peer]],
 ) -> None:
     with collector() as server:

@@ -1,4 +1,4 @@
-"""`workers`: several processes answer as one hop, and live and die as one."""
+"""`workers`: several processes answer as one hop, and end together."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ def _is_gone(pid: int) -> bool:
         return True
 
 
-def test_they_share_the_port_and_answer_as_one_hop() -> None:
+def test_workers_share_the_port_and_answer_as_one_hop() -> None:
     with running(workers="3") as hop:
         assert len(hop.workers()) == 3
         for _ in range(30):
@@ -23,7 +23,7 @@ def test_they_share_the_port_and_answer_as_one_hop() -> None:
         assert hop.errors() == ""
 
 
-def test_a_circle_is_cut_in_whichever_process_it_closes() -> None:
+def test_each_worker_detects_a_loop() -> None:
     address = new_address()
     with running(host=address, upstream_url=f"http://{address}:8000/", workers="4") as hop:
         for _ in range(20):
@@ -34,7 +34,7 @@ def test_a_circle_is_cut_in_whichever_process_it_closes() -> None:
             )
 
 
-def test_the_end_of_one_ends_all() -> None:
+def test_if_one_worker_dies_all_end() -> None:
     with running(workers="2") as hop:
         workers = hop.workers()
         os.kill(workers[0], signal.SIGKILL)
@@ -49,7 +49,7 @@ def test_no_worker_outlives_its_parent() -> None:
         wait_until(lambda: all(map(_is_gone, workers)))
 
 
-def test_a_bad_start_is_said_and_ends_with_2() -> None:
+def test_a_failed_start_is_reported_and_exits_with_2() -> None:
     with running() as hop:
         second = launch("mocka", "v1", host=hop.address, workers="2")
         errors = second.errors(timeout=20)
@@ -59,7 +59,7 @@ def test_a_bad_start_is_said_and_ends_with_2() -> None:
         }
 
 
-def test_ctrl_c_drains_them() -> None:
+def test_ctrl_c_drains_all_workers() -> None:
     with running_request(workers="2") as (hop, finish):
         os.killpg(hop.process.pid, signal.SIGINT)
         wait_until(hop.is_draining)
