@@ -12,6 +12,8 @@ from tests.lanes.running import K8S, lanes
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 WORKLOADS = K8S / "workloads"
 
 WEIGHTED = {

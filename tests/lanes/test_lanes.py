@@ -31,6 +31,8 @@ from tests.lanes.running import lanes
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 TRACE_ID = {"traceHeader": "x-journey", "routeHeader": "x-journey-lane", "fallbackTarget": "s1"}
 """Names that no hop carries unless `lane_headers` has them."""
 
