@@ -10,8 +10,8 @@ LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test test-fast soak chaos lint format types check audit bench image image-test \
-        screenshots lock clean
+.PHONY: help setup demo lanes test test-fast soak chaos lint format types check audit bench image \
+        image-test screenshots lock clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 from mockservice.chain import Chain, Failure, Hop
+from mockservice.probe.judge import ByVersion
 from mockservice.ui.view import View
 from tests.probe.gateway import Answer, chain, gateway, hops, text
 from tests.ui import axe
@@ -51,7 +52,11 @@ def page_of(
     moving: bool = False,
     **view: Any,
 ) -> Iterator[Page]:
-    """The page of a gateway that answers so: of a view, or of `mockservice ui` with options."""
+    """The page of a gateway that answers so: of `mockservice ui` with options, or of a view.
+
+    Where neither says otherwise, lanes are strict.
+    """
+    view.setdefault("judge", ByVersion(is_strict=True))
     with (
         gateway(answer) as asked,
         serving(asked.url, *options) if options else showing(View(asked.url, **view)) as url,
@@ -213,7 +218,7 @@ def test_a_failure_moves_nothing(browsing: Browsing) -> None:
 def test_edges_keep_apart_what_leaks_falls_back_and_does_neither(browsing: Browsing) -> None:
     answers = [chain("v1 v1 v1")] * 6 + [chain("v1 v2 v1")] + [chain("v2 v1 v3")] * 3
 
-    with page_of(browsing, lambda number, _: answers[number % 10], baseline="v1") as page:
+    with page_of(browsing, lambda number, _: answers[number % 10], judge=ByVersion("v1")) as page:
         wait_for_requests(page, 120)
         page.get_by_role("button", name="Pause").click()
         widths = {
@@ -430,7 +435,7 @@ def test_it_fits_and_has_no_serious_accessibility_fault(
     weights = {"v1": 1, "v2": 2, "v3": 1}
     with (
         gateway(lambda number, _: answers[number % 4]) as asked,
-        showing(View(asked.url, baseline="v1", weights=weights)) as url,
+        showing(View(asked.url, judge=ByVersion("v1"), expected=weights)) as url,
         browsing.open(f"{url}?rate=50", width, 800, scheme) as page,
     ):
         wait_for_requests(page, 12)
@@ -472,7 +477,7 @@ def test_names_that_objects_have_are_names_like_others(browsing: Browsing) -> No
     second = Hop("b", "constructor", "10.0.0.2", 200, 1.0, {"traceparent": "c"})
     answer = Answer(Chain((first, second)).to_json())
     weights = {"constructor": 1, "toString": 1}
-    with page_of(browsing, lambda *_: answer, weights=weights) as page:
+    with page_of(browsing, lambda *_: answer, expected=weights) as page:
         wait_for_requests(page, 5)
         expect(page.locator(".share .expected")).to_have_text(
             ["expected 0.0 %", "expected 50.0 %", "expected 50.0 %"]
