@@ -40,7 +40,7 @@ test: $(DEV)  ## run all tests
 	$(BIN)/pytest --numprocesses 4 --dist worksteal
 
 test-fast: $(DEV)  ## run the tests to run while writing: no Envoy, no browser, under 30 s
-	$(BIN)/pytest --numprocesses 4 --dist worksteal -m 'not slow and not image'
+	$(BIN)/pytest --numprocesses 2 --dist worksteal -m 'not slow and not image'
 
 soak: $(DEV)  ## prove that a million requests leave nothing behind
 	$(BIN)/python -m tests.proof soak
