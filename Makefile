@@ -10,7 +10,7 @@ LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test test-fast soak chaos lint format types check audit bench image \
+.PHONY: help setup demo lanes test test-fast soak chaos mutants lint format types check audit bench image \
         image-test screenshots lock clean
 
 help:  ## list the verbs
@@ -47,6 +47,9 @@ soak: $(DEV)  ## prove that a million requests leave nothing behind
 
 chaos: $(DEV)  ## prove what holds when hops, clients, upstreams and collectors misbehave
 	$(BIN)/python -m tests.proof chaos $(CHAOS)
+
+mutants: $(DEV)  ## prove that every single breakage of the lane rules in k8s/ is told (20 minutes)
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 lint: $(DEV)  ## check style, and which room imports which
 	$(BIN)/ruff check .

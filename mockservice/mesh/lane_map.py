@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from mockservice.mesh.matching import fits, gateway_route
+from mockservice.mesh.model import selects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -74,6 +75,8 @@ class Share:
     """None: no lane that the map knows."""
     weight: float
     destination: Destination
+    is_spread: bool = False
+    """Whether it is the lane's part of pods of several lanes, over which requests are balanced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,11 @@ class Entrance:
     def weights(self) -> dict[str, float]:
         """The weights of the lanes, as the routes have them."""
         return weights_of(self.shares)
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether the lanes' shares come from balancing, which is not held against weights."""
+        return any(share.is_spread for share in self.shares)
 
     @property
     def total(self) -> float:
@@ -221,17 +229,19 @@ class LaneMap:
         route = gateway_route(self.mesh, request)
         shares = () if route is None else self.shares(route, request.headers)
         lanes = {share.lane for share in shares}
-        if len(lanes) < 2 or None in lanes:
+        if len(lanes) < 2 or None in lanes or any(share.is_spread for share in shares):
             return {}
         return weights_of(shares)
 
     def shares(self, route: Route, headers: Mapping[str, str]) -> tuple[Share, ...]:
         """The lanes that a route at the gateway leads to a request with these headers."""
         sets_lane = self.names_lane(route)
-        return tuple(
-            Share(self._lane_at(route, one, headers, sets_lane), one.weight, one)
-            for one in route.destinations
-        )
+        shares: list[Share] = []
+        for one in route.destinations:
+            lane = self._lane_at(route, one, headers, sets_lane)
+            spread = self._spread(one) if lane is None else []
+            shares += spread or [Share(lane, one.weight, one)]
+        return tuple(shares)
 
     def names_lane(self, route: Route) -> bool:
         """Whether the gateway sets a header that names a lane on that route."""
@@ -268,6 +278,20 @@ class LaneMap:
             ):
                 return None
         return self.baseline
+
+    def _spread(self, destination: Destination) -> list[Share]:
+        """The parts of a destination whose pods are of several lanes, where their labels decide."""
+        pods = self.topology.pods_at(destination)
+        parts = [
+            (lane, sum(selects(lane.labels, pod.labels) for pod in pods))
+            for lane in self.lanes
+            if lane.labels
+        ]
+        return [
+            Share(lane.name, destination.weight * count / len(pods), destination, is_spread=True)
+            for lane, count in parts
+            if count
+        ]
 
     def _set_by(self, route: Route, destination: Destination) -> dict[str, str]:
         """The headers that name a lane and that the gateway sets on the way to a destination."""

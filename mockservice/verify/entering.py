@@ -71,5 +71,6 @@ async def enter(gateway_url: str, lane_map: LaneMap, entrance: Entrance) -> Ente
     async with aclosing(send(load)) as results:
         async for result in results:
             tally.add(result)
-    weights = entrance.weights if len(entrance.weights) > 1 else None
+    is_split = len(entrance.weights) > 1 and not entrance.is_spread
+    weights = entrance.weights if is_split else None
     return Entered(entrance, Findings.of(load, tally, perf_counter() - start, weights))

@@ -22,6 +22,8 @@ class Mutant:
 
     name: str
     documents: list[Json]
+    hops: frozenset[str] = frozenset()
+    """What the broken rule is about: a verdict has to name one of these."""
     is_weight: bool = False
     """Whether only a weight differs, which cases saved from the sound folder tell."""
 
@@ -31,12 +33,26 @@ def mutants(documents: list[Json]) -> Iterator[Mutant]:
     for place, document in enumerate(documents):
         kind = document["kind"]
         named = f"{kind} {document['metadata']['name']}"
+        hops = _hops(document)
         if kind in _ROUTES:
-            yield Mutant(f"{named}: dropped", [*documents[:place], *documents[place + 1 :]])
+            rest = [*documents[:place], *documents[place + 1 :]]
+            yield Mutant(f"{named}: dropped", rest, hops)
         for change, is_weight in _changes(document, documents):
             broken = deepcopy(documents)
             said = change(broken[place])
-            yield Mutant(f"{named}: {said}", broken, is_weight)
+            yield Mutant(f"{named}: {said}", broken, hops, is_weight)
+
+
+def _hops(document: Json) -> frozenset[str]:
+    """The apps that a document is about: those whose name begins the name of a host in it."""
+    kind, name, spec = document["kind"], document["metadata"]["name"], document["spec"]
+    if kind in ("DestinationRule", "Service"):
+        return frozenset({name.partition("-")[0]})
+    if kind in ("VirtualService", "HTTPRoute"):
+        hosts = [value for _, value in _found(spec, "host")]
+        backends = [one["name"] for _, refs in _found(spec, "backendRefs") for one in refs]
+        return frozenset(one.partition(".")[0].partition("-")[0] for one in hosts + backends)
+    return frozenset(one["name"] for one in spec.get("services", []))
 
 
 _ROUTES = ("VirtualService", "DestinationRule", "HTTPRoute", "ASMSwimLane")

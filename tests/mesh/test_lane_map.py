@@ -1,0 +1,188 @@
+"""The lane map of every folder of `k8s/`, and of manifests whose lanes are harder to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mockservice.manifests.documents import read
+from mockservice.mesh.load import load
+from mockservice.mesh.matching import Request
+from mockservice.mesh.survey import read_lane_map
+from tests.manifests.folders import K8S, LANES
+from tests.mutants.run import write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any
+
+    from mockservice.mesh.lane_map import LaneMap
+
+_STRICT = {"v1": "v1 v1 v1", "v2": "v2 v2 v2"}
+_THREE = _STRICT | {"v3": "v3 v3 v3"}
+# What the baseline stands in for is in parentheses.
+_PERMISSIVE = {"s1": "v1 v1 v1", "s2": "v2 (v1) v2", "s3": "(v1) v3 (v1)"}
+
+_OWED = {
+    "asm/strict": _STRICT,
+    "asm/permissive-trace-id": _PERMISSIVE,
+    "asm/permissive-header": _PERMISSIVE,
+    "asm/permissive-baggage": _PERMISSIVE,
+    "istio/strict": _STRICT,
+    "istio/permissive": _PERMISSIVE,
+    "gateway-api": _STRICT,
+    "release-v3/asm": _THREE,
+    "release-v3/istio": _THREE,
+    "failing-v3/roll-back/asm": _THREE,
+    "failing-v3/roll-back/istio": _THREE,
+}
+
+
+def _map_of(*folders: str) -> LaneMap:
+    return read_lane_map(load(K8S / folder for folder in folders))
+
+
+def _owed(lane_map: LaneMap) -> dict[str, str]:
+    return {
+        lane.name: " ".join(
+            str(one) if (one := lane.owed[app]).is_own else f"({one})" for app in lane_map.apps
+        )
+        for lane in lane_map.lanes
+    }
+
+
+def test_every_lane_folder_is_here() -> None:
+    assert _OWED.keys() == LANES.keys()
+
+
+@pytest.mark.parametrize("folder", LANES)
+def test_what_the_lanes_of_a_folder_are_owed(folder: str) -> None:
+    lane_map = _map_of(*LANES[folder], folder)
+    assert _owed(lane_map) == _OWED[folder]
+    assert lane_map.baseline == ("s1" if "permissive" in folder else None)
+    assert not [note for note in lane_map.notes if note.fails]
+
+
+@pytest.mark.parametrize(
+    ("folder", "ways"),
+    [
+        ("asm/strict", {"v1": "/mock, 50 of 100", "v2": "/mock, 50 of 100"}),
+        (
+            "istio/permissive",
+            {
+                "s1": "/mock; /mock with x-asm-prefer-tag: s1",
+                "s2": "/mock with x-asm-prefer-tag: s2",
+                "s3": "/mock with x-asm-prefer-tag: s3",
+            },
+        ),
+        (
+            "asm/permissive-trace-id",
+            {name: f"/mock with x-asm-prefer-tag: {name}" for name in ("s1", "s2", "s3")},
+        ),
+        (
+            "release-v3/istio",
+            {"v1": "/mock, 60 of 100", "v2": "/mock, 30 of 100", "v3": "/mock, 10 of 100"},
+        ),
+    ],
+)
+def test_how_requests_enter_the_lanes(folder: str, ways: dict[str, str]) -> None:
+    lane_map = _map_of(*LANES[folder], folder)
+    assert {lane.name: lane_map.enters_by(lane) for lane in lane_map.lanes} == ways
+
+
+def test_lanes_of_labels_are_entered_by_balancing_too(tmp_path: Path) -> None:
+    def drop_subsets(document: dict[str, Any]) -> None:
+        if document["kind"] == "VirtualService" and document["metadata"]["name"] == "mock":
+            [route] = document["spec"]["http"]
+            route["route"] = [{"destination": {"host": "mocka.default.svc.cluster.local"}}]
+
+    lane_map = _broken(tmp_path, "istio/strict", drop_subsets)
+    ways = [lane_map.enters_by(lane) for lane in lane_map.lanes]
+    assert ways == ["/mock, 0.5 of 1", "/mock, 0.5 of 1"]
+    assert lane_map.notes == ()
+    assert lane_map.weights(Request("/mock")) == {}
+
+
+def test_pods_that_no_lane_reaches_are_told_with_the_reason() -> None:
+    notes = [note.text for note in _map_of("workloads", "istio/permissive").notes]
+    assert notes == ["mockb(v2) gets no request: lane s2 does not hold mockb"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "first", "lane"),
+    [
+        ({"x-asm-prefer-tag": "s2"}, ("mocka", "v2"), "s2"),
+        ({"x-asm-prefer-tag": "s3"}, ("mocka", "v1"), "s3"),
+        ({}, ("mocka", "v1"), "s1"),
+        ({"x-asm-prefer-tag": "unheard-of"}, ("mocka", "v1"), "s1"),
+        # A lane is what was asked for, not what answered.
+        ({"x-asm-prefer-tag": "s2"}, ("mocka", "v1"), "s2"),
+    ],
+)
+def test_the_lane_of_a_request_is_what_it_asked_for(
+    headers: dict[str, str], first: tuple[str, str], lane: str
+) -> None:
+    lane_map = _map_of("workloads", "istio/permissive")
+    assert lane_map.lane_of(Request("/mock", headers=headers), headers, first) == lane
+
+
+def test_the_lane_of_a_weighted_request_is_told_by_its_first_hop() -> None:
+    lane_map = _map_of("workloads", "asm/strict")
+    assert lane_map.lane_of(Request("/mock"), {}, ("mocka", "v2")) == "v2"
+    assert lane_map.lane_of(Request("/mock"), {}, None) is None
+
+
+def test_the_header_that_the_gateway_set_tells_the_lane_of_a_weighted_request() -> None:
+    lane_map = _map_of("workloads", "gateway-api")
+    received = {"x-asm-prefer-tag": "v2"}
+    assert lane_map.lane_of(Request("/mock"), received, ("mocka", "v1")) == "v2"
+
+
+def _broken(tmp_path: Path, folder: str, edit: Callable[[dict[str, Any]], None]) -> LaneMap:
+    documents = [one.body for one in read(K8S / name for name in (*LANES[folder], folder))]
+    for document in documents:
+        edit(document)
+    write(tmp_path / "all.yaml", documents)
+    return read_lane_map(load([tmp_path / "all.yaml"]))
+
+
+def test_a_lane_whose_only_rule_is_missing_is_known_by_its_subset(tmp_path: Path) -> None:
+    def drop_rule(document: dict[str, Any]) -> None:
+        if document["kind"] == "VirtualService" and document["metadata"]["name"] == "mockb":
+            del document["spec"]["http"][0]
+
+    assert _owed(_broken(tmp_path, "istio/permissive", drop_rule)) == _PERMISSIVE
+
+
+def test_a_subset_with_the_pods_of_another_lane_is_told_and_not_believed(tmp_path: Path) -> None:
+    def turn(document: dict[str, Any]) -> None:
+        if document["kind"] == "DestinationRule" and document["metadata"]["name"] == "mockc":
+            document["spec"]["subsets"][1]["labels"]["version"] = "v1"
+
+    lane_map = _broken(tmp_path, "istio/permissive", turn)
+    assert _owed(lane_map) == _PERMISSIVE
+    [told] = [note for note in lane_map.notes if note.fails]
+    assert told.text == (
+        "lane s2: rules and subsets lead to mockc(v1), which other lanes have;"
+        " it is taken to be owed mockc(v2)"
+    )
+    assert told.source is not None
+    assert told.source.name == "mockc"
+
+
+def test_without_rules_between_pods_there_are_no_lanes_and_a_note_says_so() -> None:
+    lane_map = read_lane_map(
+        load(
+            [
+                K8S / "workloads",
+                K8S / "gateway-api" / "mock-route.yaml",
+                K8S / "gateway-api" / "hop-versions.yaml",
+            ]
+        )
+    )
+    assert lane_map.lanes == ()
+    assert [note.text for note in lane_map.notes] == [
+        "no lanes: no rule between pods matches a header or a caller's labels"
+    ]
