@@ -1,6 +1,7 @@
 """Is what a command printed what its page shows?
 
-Lines are compared in any order, since tables are sorted by what chance decides. Whatever differs
+Lines are compared in any order, since tables and reasons are sorted by what chance decides; so a
+verdict and the reason behind it count as two lines. Whatever differs
 from run to run may differ: addresses, times, ids and numbers. Names that contain digits, ports
 behind an address, and HTTP statuses (whole numbers from 400 to 599) must be the same. Runs of
 spaces count as one. A line `...` stands for any lines, and `...` in a line for any text.
@@ -33,8 +34,8 @@ _PARTS: Final = re.compile("|".join(f"({one})" for one in _DIFFERENT))
 
 def unlike(shown: Iterable[str], printed: str) -> list[str]:
     """What tells the two apart, a line for each; empty if they are alike."""
-    left = [line.strip() for line in printed.splitlines() if line.strip()]
-    lines = [line.strip() for line in shown if line.strip()]
+    left = _lines(printed)
+    lines = _lines("\n".join(shown))
     missing = []
     for line in lines:
         if line == _ANY:
@@ -48,6 +49,11 @@ def unlike(shown: Iterable[str], printed: str) -> list[str]:
     if _ANY in lines:
         return missing
     return [*missing, *(f"not shown: {line}" for line in left)]
+
+
+def _lines(text: str) -> list[str]:
+    lines = re.sub(r"^(\w+ +(?:holds|fails|unknown))  +", r"\1\n", text, flags=re.MULTILINE)
+    return [line.strip() for line in lines.splitlines() if line.strip()]
 
 
 def _pattern(line: str) -> re.Pattern[str]:

@@ -16,6 +16,7 @@ from tests.docs.output import unlike
         ("a\nb", "b\na\n\n"),
         ("a\n...", "a\nb\nc"),
         ("a ... d", "a b c d"),
+        ("isolation fails   a\n   b", "isolation fails   b\n   a"),
         ('"time": "2026-11-23T15:36:10.264Z"', '"time": "2025-01-01T00:00:00.001Z"'),
         ("id 00f067aa0ba902b7", "id 1111111111111111"),
     ],
