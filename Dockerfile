@@ -1,14 +1,14 @@
-# The service and nothing else. Any Debian with Python 3.11 or later and its venv module can be the
-# base; to pin it for good: --build-arg BASE_IMAGE=python:3.13.14-slim-bookworm@sha256:...
+# A plain install: the service and the probe. The base may be any Debian with Python 3.11 or later and
+# its venv module; --build-arg BASE_IMAGE=python:3.13.14-slim-bookworm@sha256:... pins it.
 ARG BASE_IMAGE=python:3.13.14-slim-bookworm
 
 
 FROM ${BASE_IMAGE} AS build
 
-# Debug symbols are most of what the wheels weigh.
+# Most of the size of the wheels is debug symbols.
 RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 
-# The pip that installs lives in a venv of its own, so that the one that ships has none.
+# pip runs from a venv of its own, so that the shipped venv does not contain it.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/venv
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
@@ -21,15 +21,16 @@ RUN /opt/build/bin/pip install --require-hashes --requirement requirements-build
 
 COPY pyproject.toml README.md LICENSE ./
 COPY mockservice mockservice
-# The root file system is read-only later, and the base may hold no bytecode: what the service
-# imports, the standard library's modules too, is compiled here, into a folder of its own.
+# The container's file system is read-only, and the base may lack bytecode: all that the service
+# imports, the standard library included, is compiled here, into a folder of its own.
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps dist/*.whl \
  && PYTHONPYCACHEPREFIX=/opt/venv/pycache /opt/venv/bin/python -P -c 'import runpy, \
-        mockservice.cli, mockservice.serve.command, mockservice.serve.healthcheck, mockservice.serve.injector, \
-        mockservice.serve.telemetry.exposition, mockservice.serve.telemetry.tracing'
+        mockservice.cli, mockservice.serve.command, mockservice.serve.healthcheck, \
+        mockservice.serve.injector, mockservice.serve.telemetry.exposition, \
+        mockservice.serve.telemetry.tracing, mockservice.probe.run'
 
-# What is in there now, for who has to know.
+# The software bill of materials (SBOM).
 COPY .ci/sbom.py ./
 RUN mkdir -p /opt/venv/share/sbom \
  && /opt/build/bin/python sbom.py /opt/venv/bin/python report.json \

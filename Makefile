@@ -42,9 +42,10 @@ soak: $(DEV)  ## prove that a million requests leave nothing behind
 chaos: $(DEV)  ## prove what holds when hops, clients, upstreams and collectors misbehave
 	$(BIN)/python -m tests.proof chaos $(CHAOS)
 
-lint: $(DEV)  ## check style
+lint: $(DEV)  ## check style, and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 format: $(DEV)  ## mend style
 	$(BIN)/ruff check --fix .

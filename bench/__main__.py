@@ -1,4 +1,4 @@
-"""`python -m bench`: load the hop beside its references, and tell what it reaches."""
+"""`python -m bench`: measure the hop beside its references, and compare with the goals."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def main() -> int:
     """Run the bench.
 
     Returns:
-        The exit code: 0 done, 1 a chain failed, 2 something is missing here, 130 interrupted.
+        The exit code: 0 done, 1 a chain failed, 2 a tool or package is missing, 130 interrupted.
     """
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="little of everything; leaves RESULTS.md alone"
+        "--quick", action="store_true", help="short rounds; does not write RESULTS.md"
     )
     quick = parser.parse_args().quick
     try:
@@ -47,12 +47,12 @@ def main() -> int:
 
 
 def _measure(quick: bool) -> str:
-    """Measure everything; what RESULTS.md is to say."""
+    """Measure everything, and return the text for RESULTS.md."""
     _check_machine()
     cores = sorted(os.sched_getaffinity(0))
     with Processes() as processes:
         run = Run(processes, hop_core=cores[0], load_core=cores[-1], quick=quick)
-        # What watches a hop does not take its core.
+        # This process leaves the hop's core alone.
         os.sched_setaffinity(0, {run.load_core})
         run.tell("building the hop in Go")
         go_hop.build(processes, run.load_core)
@@ -77,10 +77,10 @@ def _measure(quick: bool) -> str:
 
 
 def _check_machine() -> None:
-    """Look for everything before anything is started.
+    """Check that all tools, packages and cores are there before anything starts.
 
     Raises:
-        MissingError: something is not here.
+        MissingError: one is missing.
     """
     find_wrk()
     go_hop.find_go()
@@ -88,9 +88,9 @@ def _check_machine() -> None:
         try:
             version(package)
         except PackageNotFoundError:
-            raise MissingError(f"{package} is not here: run it as `make bench`") from None
+            raise MissingError(f"{package} is missing: run `make bench`") from None
     if len(os.sched_getaffinity(0)) < 2:
-        raise MissingError("two cores are needed, one for the hops and one for the load: one here")
+        raise MissingError("only one core: the hops need one, and the load another")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""One hop of the chain the way a Python team writes it: an aiohttp application, a ClientSession.
+"""The reference in Python: a hop as an aiohttp application with a ClientSession.
 
-It takes the same environment variables as mockservice, carries the same headers and answers the
-same text. It knows nothing of tracing: `opentelemetry-instrument` puts that around it.
+It reads the same environment variables as mockservice, carries the same headers and answers the
+same text. `opentelemetry-instrument` adds tracing.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import uvloop
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from multidict import CIMultiDict
 
+from bench.serving import serve
 from mockservice.propagation import CARRIED
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ UPSTREAM_URL = ENV.get("upstream_url", "")
 
 
 async def session(app: web.Application) -> AsyncIterator[None]:
-    """The one session of the application, closed with it."""
+    """Open the session of the application, and close it at the end."""
     async with ClientSession(timeout=ClientTimeout(total=5)) as app[SESSION]:
         yield
 
 
 async def chain(request: web.Request) -> web.Response:
-    """This hop and what its upstream says."""
+    """Answer with this hop's line and the upstream's answer."""
     if not UPSTREAM_URL:
         return web.Response(text=LINE)
     headers = CIMultiDict(
@@ -53,14 +53,7 @@ def main() -> None:
     app = web.Application()
     app.cleanup_ctx.append(session)
     app.router.add_route("*", "/{path:.*}", chain)
-    web.run_app(
-        app,
-        host=ENV["host"],
-        port=int(ENV["port"]),
-        loop=uvloop.new_event_loop(),
-        access_log=None,
-        print=None,
-    )
+    serve(app, ENV["host"], ENV["port"])
 
 
 if __name__ == "__main__":

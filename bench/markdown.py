@@ -12,7 +12,7 @@ _WIDTH: Final = 100
 
 
 def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table of `rows`, the first of which is its head: `left` columns of words, then numbers."""
+    """A table. The first row is the head; the first `left` columns are text, the others numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rules = [
         "-" * width if column < left else "-" * (width - 1) + ":"
@@ -23,14 +23,14 @@ def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 
 
 def paragraph(text: str) -> str:
-    """`text` in lines of no more than 100 characters."""
+    """`text` wrapped at 100 characters."""
     return textwrap.fill(
         " ".join(text.split()), _WIDTH, break_long_words=False, break_on_hyphens=False
     )
 
 
 def count(number: int, what: str) -> str:
-    """So many of them: `1 round`, `5 rounds`."""
+    """A number and a noun: `1 round`, `5 rounds`."""
     return f"{number} {what}{'s' * (number != 1)}"
 
 

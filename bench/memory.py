@@ -1,4 +1,4 @@
-"""Resident memory after many requests: does the hop keep any of them?"""
+"""Resident memory after many requests: does the hop leak?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Memory:
     """Resident set sizes in MiB."""
 
     requests: int
-    """How many they had answered, at least."""
+    """Answered requests, at least."""
     hop: float
     """The mean of three hops."""
     hello: float
@@ -37,17 +37,16 @@ class Memory:
         )
 
     def section(self) -> str:
-        """The numbers and how they were measured."""
+        """The numbers, and how they were measured."""
         text = f"""
-            After {self.requests:,} requests over {CONNECTIONS} connections (and the rest of the
-            second in which the last of them came), a hop of the chain has {self.hop:.1f} MiB
-            of resident memory, the mean of its three; a bare aiohttp + uvloop server that says
-            "hello" (`bench/hello.py`) has {self.hello:.1f} MiB."""
+            After at least {self.requests:,} requests over {CONNECTIONS} connections, a hop has
+            {self.hop:.1f} MiB of resident memory, the mean of the chain's three; a bare aiohttp +
+            uvloop server that says "hello" (`bench/hello.py`) has {self.hello:.1f} MiB."""
         return f"## Memory\n\n{markdown.paragraph(text)}"
 
 
 def measure_memory(run: Run) -> Memory:
-    """Give a new chain and a new bare server their requests, and look at both."""
+    """Send the requests to a new chain and to a new bare server, and compare their memory."""
     requests = run.size(100_000, 10_000)
     chain = chains.start(run, MOCKSERVICE, 1)
     hello = chains.start(run, HELLO, 2, length=1)

@@ -1,4 +1,4 @@
-"""What counting one request costs in a hop's plain cells, beside the libraries that could do it."""
+"""CPU time to count one request in a hop's plain cells, and with two libraries."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _HOP: Final = {name: _LABELS[name] for name in ("app", "version")}
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """What one request costs, in µs, round by round, by the way of counting it."""
+    """Microseconds per request, for each way of counting and each round."""
 
     requests: int
-    """In each round."""
+    """Requests in each round."""
     rounds: Mapping[str, Sequence[float]]
 
     def section(self) -> str:
-        """The table and how it was measured."""
+        """The table, and how it was measured."""
         rows = [["a request is counted by", "µs", "against the hop"]]
         for way, rounds in self.rounds.items():
             pairs = zip(rounds, self.rounds[_OWN], strict=True)
@@ -48,15 +48,15 @@ class Counting:
             rows.append([way, f"{median(rounds):.2f}", f"{ratio:.1f}"])
         count = markdown.count(len(self.rounds[_OWN]), "interleaved round")
         text = f"""
-            One more active request, one less, and its duration into a histogram of
-            {len(BOUNDS) + 1} buckets by status, without exemplars; both libraries have their
-            labels looked up beforehand as far as they can. Medians over {count} of
-            {self.requests:,} requests in one process."""
+            Each request adds to the active requests, subtracts from them, and adds its duration to
+            a histogram of {len(BOUNDS) + 1} buckets by status, without exemplars. The libraries
+            look up labels before, as far as they can. Medians over {count} of {self.requests:,}
+            requests in one process."""
         return f"## Counting\n\n{markdown.table(rows)}\n\n{markdown.paragraph(text)}"
 
 
 def measure_counting(run: Run) -> Counting:
-    """Count the same requests in each of the ways in turn."""
+    """Count the same requests in each way, in turn."""
     rounds, requests = run.size(15, 3), run.size(20_000, 2_000)
     run.tell("counting")
     ways = {

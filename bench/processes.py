@@ -1,7 +1,7 @@
-"""The processes of a run: each on its core, watched while they run, all gone at the end.
+"""The processes of a run: pinned to cores, monitored, and all stopped at the end.
 
-SIGINT, SIGTERM and SIGHUP only take note; what waits looks at the note. So a signal never falls
-between the start of a process and its entry in the books.
+The handlers of SIGINT, SIGTERM and SIGHUP only store the signal; the wait functions check for it.
+So a signal cannot come between the start of a process and its registration.
 """
 
 from __future__ import annotations
@@ -19,54 +19,54 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 ROOT: Final = Path(__file__).parents[1]
-"""The repository: where every process runs, so that it finds the packages."""
+"""The repository, the working directory of all processes, so that they find the packages."""
 STOP_TIMEOUT: Final = 12.0
-"""Seconds between SIGTERM and SIGKILL: a little more than the hops' grace period."""
+"""Seconds between SIGTERM and SIGKILL, a little more than the hops' grace period."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL: Final = 0.02
 
 
 class BenchError(Exception):
-    """A run that cannot go on; its text is one line for the user."""
+    """The run cannot continue. The text is one line for the user."""
 
 
 class MissingError(BenchError):
-    """Something that the bench needs is not on this machine."""
+    """A tool or package is missing on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process that was started here, and what it writes."""
+    """A process of the run, and its output."""
 
     name: str
     process: subprocess.Popen[bytes]
     output: IO[bytes]
     started: float
-    """`time.perf_counter()` just before."""
+    """`time.perf_counter()` just before the start."""
 
     def cpu_times(self) -> dict[int, float]:
-        """User and system time of each of its processes so far, in seconds, by process id."""
-        # The clock that clock_getcpuclockid(3) names, which Python does not have: that of Linux,
-        # of a process (2: CPUCLOCK_SCHED), in nanoseconds where proc_pid_stat(5) has ticks.
+        """CPU time of the process and its children so far, in seconds, by process id."""
+        # The id that clock_getcpuclockid(3) returns on Linux (2: CPUCLOCK_SCHED); Python lacks that
+        # function. The clock counts nanoseconds, proc_pid_stat(5) only ticks.
         return {pid: time.clock_gettime(~pid << 3 | 2) for pid in self._session()}
 
     def resident_memory(self) -> int:
-        """Resident set size of its processes together, in bytes (proc_pid_status(5))."""
+        """Resident set size of the process and its children, in bytes (proc_pid_status(5))."""
         statuses = [Path(f"/proc/{pid}/status").read_text("utf-8") for pid in self._session()]
         return sum(int(status.partition("VmRSS:")[2].split()[0]) for status in statuses) * 1024
 
     def written(self) -> str:
-        """What the process wrote so far."""
+        """The output so far."""
         self.output.seek(0)
         return self.output.read().decode("utf-8", "replace")
 
     def _session(self) -> list[int]:
-        """The process and those that it started: the session that it leads (credentials(7))."""
+        """The process and its children: the session that it leads (credentials(7))."""
         return [pid for pid in _process_ids() if _session_id(pid) == self.process.pid]
 
 
 class Processes:
-    """Starts processes; leaving the block ends the ones that still run."""
+    """Starts processes. The end of the block stops those that still run."""
 
     def __init__(self) -> None:
         self._running: list[Running] = []
@@ -84,7 +84,7 @@ class Processes:
     def start(
         self, name: str, command: Sequence[str], cores: Collection[int], env: Mapping[str, str]
     ) -> Running:
-        """Start `command` on `cores`, all its threads and processes included."""
+        """Start `command`, with all its threads and children, on `cores`."""
         output = tempfile.TemporaryFile()  # noqa: SIM115
         own_cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cores)
@@ -97,7 +97,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # A session of its own: Ctrl-C comes here alone, and this run ends its processes.
+                # In a session of its own it gets no Ctrl-C: this run stops it.
                 start_new_session=True,
             )
         finally:
@@ -107,11 +107,11 @@ class Processes:
         return running
 
     def wait(self, running: Running, timeout: float) -> str:
-        """Wait until a process has ended well, and return what it wrote.
+        """Wait for the end of a process, and return its output.
 
         Raises:
-            BenchError: it failed, or did not end in `timeout` seconds.
-            KeyboardInterrupt: a signal came.
+            BenchError: it failed, or did not end within `timeout` seconds.
+            KeyboardInterrupt: this process got a signal.
         """
         self.wait_until(lambda: running.process.poll() is not None, timeout, running.name)
         if running.process.returncode:
@@ -123,11 +123,11 @@ class Processes:
     def wait_until(
         self, is_true: Callable[[], bool], timeout: float, what: str, every: float = _POLL
     ) -> None:
-        """Ask, `every` so many seconds, until the answer is yes.
+        """Call `is_true` every `every` seconds until it returns True.
 
         Raises:
-            BenchError: not so in `timeout` seconds, or a process has failed meanwhile.
-            KeyboardInterrupt: a signal came.
+            BenchError: it did not within `timeout` seconds, or a process failed.
+            KeyboardInterrupt: this process got a signal.
         """
         end = time.monotonic() + timeout
         while not is_true():
@@ -141,7 +141,7 @@ class Processes:
             time.sleep(every)
 
     def stop(self, group: list[Running]) -> None:
-        """End processes and their children: SIGTERM, and SIGKILL for what it does not end."""
+        """Stop processes and their children with SIGTERM, and after `STOP_TIMEOUT` with SIGKILL."""
         for running in group:
             _send(running.process, signal.SIGTERM)
         end = time.monotonic() + STOP_TIMEOUT
@@ -161,12 +161,12 @@ class Processes:
         self._signal = number
 
     def _failure(self, running: Running) -> BenchError:
-        last_line = (running.written().strip().splitlines() or ["it wrote nothing"])[-1]
+        last_line = (running.written().strip().splitlines() or ["no output"])[-1]
         return BenchError(f"{running.name}: exit code {running.process.returncode}: {last_line}")
 
 
 def _send(process: subprocess.Popen[bytes], number: int) -> None:
-    # It leads its process group. Once it has been waited for, its id may be somebody else's.
+    # It leads its process group. After wait(), its id may belong to another process.
     if process.poll() is None:
         os.killpg(process.pid, number)
 
@@ -178,5 +178,5 @@ def _process_ids() -> Iterator[int]:
 def _session_id(pid: int) -> int | None:
     try:
         return os.getsid(pid)
-    except ProcessLookupError:  # it has ended meanwhile
+    except ProcessLookupError:  # it has just ended
         return None

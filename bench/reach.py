@@ -1,4 +1,4 @@
-"""The table "To reach": what the hop is held to, and where it stands."""
+"""The table "To reach": the goals, and whether the hop reaches them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One row: a number and what it has to reach."""
+    """One row: a value and its target."""
 
     what: str
     value: float
     target: float
     at_least: bool = False
-    """Whether the value has to be at least the target (else: at most)."""
+    """Whether the target is a minimum, not a maximum."""
     percent: bool = False
 
     @property
     def reached(self) -> bool:
-        """Whether it is."""
+        """Whether the value meets the target."""
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 

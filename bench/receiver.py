@@ -1,6 +1,6 @@
-"""An OTLP/HTTP receiver that counts spans: POST takes an export, GET tells the spans so far.
+"""An OTLP/HTTP receiver that counts spans: POST takes an export, GET returns the count.
 
-Each path is counted by itself, so that every traced chain of a run sends to one of its own.
+Each path has its own count, and each traced chain of a run its own path.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 import sys
 from collections import Counter
 
-import uvloop
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
+from bench.serving import serve
+
 MAX_EXPORT = 16 * 1024 * 1024
-"""Bytes of one export."""
+"""Cap on an export, in bytes."""
 
 spans: Counter[str] = Counter()
 
@@ -34,19 +35,17 @@ async def export(request: web.Request) -> web.Response:
 
 
 async def count(request: web.Request) -> web.Response:
-    """The number of spans that came to this path."""
+    """The number of spans received at this path."""
     return web.Response(text=str(spans[request.path]))
 
 
-def main(host: str, port: int) -> None:
+def main(host: str, port: str) -> None:
     """Serve until SIGTERM."""
     app = web.Application(client_max_size=MAX_EXPORT)
     app.router.add_post("/{path:.*}", export)
     app.router.add_get("/{path:.*}", count)
-    web.run_app(
-        app, host=host, port=port, loop=uvloop.new_event_loop(), access_log=None, print=None
-    )
+    serve(app, host, port)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Where a run was measured, and the place of what it found in RESULTS.md."""
+"""Writes the results, and the machine they were measured on, into RESULTS.md."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PACKAGES: Final = (
     "opentelemetry-instrumentation-aiohttp-server",
     "opentelemetry-instrumentation-aiohttp-client",
 )
-"""What is measured that its version says something about."""
+"""The packages whose versions matter to the results."""
 
 
 def write(measured: str, path: Path = RESULTS) -> None:
-    """Put `measured` in its place in the file; what stands around it stays."""
+    """Replace the measured part of the file. The rest stays."""
     marked = f"{_BEGIN}\n\n{measured}\n\n{_END}"
     text = path.read_text("utf-8") if path.exists() else "# The three-hop chain, measured\n"
     before, begin, rest = text.partition(_BEGIN)
@@ -43,12 +43,12 @@ def write(measured: str, path: Path = RESULTS) -> None:
 
 
 def machine() -> str:
-    """What this was measured on."""
+    """The machine and the versions."""
     cpuinfo = Path("/proc/cpuinfo").read_text("utf-8")
     model = re.search(r"^model name\s*: (.*)", cpuinfo, re.MULTILINE)
     cores = len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE))
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    # Its version is all that this is asked for, and it exits with 1 even so.
+    # wrk -v exits with 1.
     wrk = subprocess.run([find_wrk(), "-v"], check=False, capture_output=True, text=True)
     return markdown.paragraph(
         f"Measured on {model[1] if model else platform.machine()}, {cores} cores, "

@@ -1,4 +1,4 @@
-"""A run of the bench: its processes, its cores, and how much of everything it takes."""
+"""A run of the bench: its processes, its cores and its size."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What every measurement works with. Each starts what it needs and stops it again."""
+    """The context of all measurements. Each one starts and stops its own processes."""
 
     processes: Processes
     hop_core: int
     load_core: int
     quick: bool
-    """Whether this run only shows that everything works."""
+    """Whether this run only checks that everything works."""
 
     def size(self, full: _T, quick: _T) -> _T:
-        """How many, how long, how large: in a full run, and in a quick one."""
+        """The size of a measurement: `full`, or `quick` in a quick run."""
         return quick if self.quick else full
 
     def tell(self, what: str) -> None:
-        """Say what is being done now."""
+        """Print what the run does now."""
         sys.stderr.write(f"bench: {what}\n")

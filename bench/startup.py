@@ -1,4 +1,4 @@
-"""From exec to the first answer that says that a hop is ready."""
+"""Start time: from exec to the first answer that says ready."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from bench.run import Run
 
 _EVERY: Final = 0.0005
-"""Seconds from one look whether a hop is ready to the next."""
+"""Seconds between two readiness checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    """Start by start, in seconds."""
+    """The time of each start, in seconds."""
 
     hop: Sequence[float]
     hello: Sequence[float]
@@ -40,18 +40,18 @@ class Startup:
         )
 
     def section(self) -> str:
-        """The numbers and how they were measured."""
+        """The numbers, and how they were measured."""
         starts = markdown.count(len(self.hop), "interleaved start")
         text = f"""
-            From exec to the 200 of `/readyz`, asked for every {_EVERY * 1000:g} ms from another
-            core, the hop takes {median(self.hop) * 1000:.0f} ms; the bare server takes
-            {median(self.hello) * 1000:.0f} ms to its first 200. Medians of {starts}, all modules
-            compiled and in the page cache."""
+            The hop takes {median(self.hop) * 1000:.0f} ms from exec to a 200 of `/readyz`, the bare
+            server {median(self.hello) * 1000:.0f} ms to its first 200. Another core checks every
+            {_EVERY * 1000:g} ms. Medians of {starts}, with all modules compiled and in the page
+            cache."""
         return f"## Start\n\n{markdown.paragraph(text)}"
 
 
 def measure_startup(run: Run) -> Startup:
-    """Start the hop and the bare server in turn."""
+    """Start the hop and the bare server, in turn."""
     starts = run.size(15, 3)
     for contender in (MOCKSERVICE, HELLO):
         _start(run, contender)
@@ -64,7 +64,7 @@ def measure_startup(run: Run) -> Startup:
 
 
 def _start(run: Run, contender: Contender) -> float:
-    """The seconds that one start takes."""
+    """The time of one start, in seconds."""
     chain = chains.start(run, contender, length=1)
     address = urlsplit(chain.url)
     request = f"GET {contender.ready} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()

@@ -1,14 +1,13 @@
-"""A load of constant rate: requests leave when it is their time, whatever became of the earlier.
+"""A load at a constant rate: requests are sent on schedule, even if earlier ones are not answered.
 
-Latency counts from the time at which a request was to leave, so that a chain that falls behind
-pays for what it keeps waiting (Gil Tene, "How NOT to Measure Latency": coordinated omission). This
-process never sleeps: it looks at its connections and at the clock all the time, as a timer of the
-system is late by as much as what is measured here.
+Latency counts from the scheduled time of a request, so that delays are not hidden (Gil Tene, "How
+NOT to Measure Latency": coordinated omission). This process polls and never sleeps, as a timer of
+the system is late by about as much as the latencies measured here.
 
     python -m bench.steady CONNECTIONS RATE REQUESTS HEADERS URL=ANSWER...
 
-`HEADERS` is a JSON object; the URLs are taken in turn. It writes, as JSON, the latency of every
-request in the order in which they ended, in seconds.
+`HEADERS` is a JSON object. The URLs are used in turn. The output is a JSON list of the latencies in
+seconds, in the order in which the requests ended.
 """
 
 from __future__ import annotations
@@ -28,27 +27,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 GRACE_PERIOD: Final = 10.0
-"""Seconds after the last request was to leave in which all have to be answered."""
+"""Seconds after the scheduled time of the last request, until all must be answered."""
 _MAX_ANSWER: Final = 1 << 16
 _CHECK_END: Final = 10_000
-"""Looks at the connections from one look at the grace period to the next."""
+"""Polls between two checks of the grace period."""
 
 
 @dataclass(slots=True)
 class Connection:
-    """One connection: nothing or one request is on its way."""
+    """One connection, with at most one request in flight."""
 
     socket: socket.socket
     request: bytes
     answer: bytes
-    """What the body has to be."""
+    """The expected body."""
     due: float = 0.0
-    """When the request was to leave."""
+    """The scheduled time of the request."""
     received: bytes = b""
 
 
 def connect(url: str, answer: str, headers: Mapping[str, str]) -> Connection:
-    """Open one connection that will always ask for the same."""
+    """Open one connection, which always sends the same request."""
     parts = urlsplit(url)
     lines = [f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -59,13 +58,13 @@ def connect(url: str, answer: str, headers: Mapping[str, str]) -> Connection:
 
 
 def load(connections: Sequence[Connection], rate: float, requests: int) -> list[float]:
-    """Send `requests` requests, `rate` each second, over the connections in turn.
+    """Send `requests` requests, `rate` per second, over free connections.
 
     Returns:
         Their latencies in seconds.
 
     Raises:
-        ValueError: an answer is not the expected one, or came too late.
+        ValueError: an answer is not the expected one, or too late.
     """
     poll = select.epoll()
     by_descriptor = {connection.socket.fileno(): connection for connection in connections}
@@ -94,14 +93,14 @@ def load(connections: Sequence[Connection], rate: float, requests: int) -> list[
 
 
 def is_answered(connection: Connection) -> bool:
-    """Whether the answer is there as a whole, now that there is something to read.
+    """Read from the connection; whether the answer is complete.
 
     Raises:
-        ValueError: it is not the expected one.
+        ValueError: the answer is not the expected one.
     """
     part = connection.socket.recv(_MAX_ANSWER)
     if not part:
-        raise ValueError("a connection was closed before its answer was whole")
+        raise ValueError("a connection was closed before its answer was complete")
     connection.received += part
     head, head_end, body = connection.received.partition(b"\r\n\r\n")
     if not head_end:

@@ -1,4 +1,4 @@
-"""Latency at a rate that all can hold: half of what the chain in Go can do."""
+"""Latency at a constant rate: half of the peak rate of the chain in Go."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tail:
     """Requests per second."""
     seconds: float
     rounds: Mapping[Contender, Sequence[SteadyMeasurement]]
-    """No rounds for one that cannot hold the rate."""
+    """Empty for a contender that cannot sustain the rate."""
 
     def goal(self) -> Goal:
         """The p99 against Go's."""
@@ -41,7 +41,7 @@ class Tail:
         )
 
     def section(self) -> str:
-        """The table and how it was measured."""
+        """The table, and how it was measured."""
         rows = [[f"{self.rate:,.0f} requests/s", "p50 ms", "p99 ms", "longest ms"]]
         for contender, rounds in self.rounds.items():
             values = [
@@ -53,16 +53,15 @@ class Tail:
             rows.append([contender.name, *cells])
         count = markdown.count(len(self.rounds[GO]), "interleaved round")
         text = f"""
-            The same constant rate for all, half of what the chain in Go did above, over
-            {CONNECTIONS} connections; medians over {count} of
-            {self.seconds:g} s each. Requests leave when it is their time, whether or not earlier
-            ones are answered, and latency counts from then. *Cannot*: its peak is
-            below that rate."""
+            The same constant rate for all, half of the Go chain's peak rate above, over
+            {CONNECTIONS} connections; medians over {count} of {self.seconds:g} s each. Requests are
+            sent on schedule, even if earlier ones are not answered, and latency counts from the
+            scheduled time. *Cannot*: the peak rate is lower."""
         return f"## At a constant rate\n\n{markdown.table(rows)}\n\n{markdown.paragraph(text)}"
 
 
 def measure_tail(run: Run, throughput: Throughput) -> Tail:
-    """Load the chains that can hold it with half of the reference's peak rate."""
+    """Load the chains with half of the reference's peak rate, if they can sustain it."""
     rounds, seconds = run.size(5, 1), run.size(2.0, 1.0)
     rate = throughput.peak / 2
     running = [

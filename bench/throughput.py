@@ -1,4 +1,4 @@
-"""All that the chain of each contender can do, side by side: three hops, 16 connections."""
+"""The throughput of each contender's chain: three hops, 16 connections."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from bench.run import Run
 
 CONTENDERS: Final = (GO, MOCKSERVICE, MOCKSERVICE_TRACED, AIOHTTP, AIOHTTP_TRACED)
-"""The reference, which every ratio is against, and the others."""
+"""The reference of all ratios, then the others."""
 _SPANS_PER_REQUEST: Final = 2 * chains.LENGTH - 1
-"""A server span for each hop and a client span for each call between them."""
+"""A server span for each hop, and a client span for each call between them."""
 _WARM_UP_SECONDS: Final = 1
 _RECEIVER_HOST: Final = "127.70.0.1"
 _RECEIVER: Final = f"http://{_RECEIVER_HOST}:{chains.PORT}/"
@@ -44,18 +44,18 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one contender did."""
+    """The results of one contender."""
 
     rounds: Sequence[Measurement]
     spans_per_request: float | None
-    """Spans that came to the receiver; None for a contender that sends none."""
+    """Spans at the receiver; None for a contender that sends none."""
 
     def median(self, value: str) -> float:
-        """The median over the rounds of one field of `Measurement`."""
+        """The median of a field of `Measurement` over all rounds."""
         return median(self._values(value))
 
     def ratio(self, other: Result, value: str) -> float:
-        """The median over the rounds of the ratio to `other` in the same round."""
+        """The median over all rounds of the ratio to `other` in the same round."""
         pairs = zip(self._values(value), other._values(value), strict=True)
         return median(own / others for own, others in pairs)
 
@@ -65,7 +65,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What all of them did."""
+    """The results of all contenders."""
 
     seconds: int
     results: Mapping[Contender, Result]
@@ -76,7 +76,7 @@ class Throughput:
         return self.results[GO].median("requests_per_second")
 
     def ratio(self, one: Contender, other: Contender) -> float:
-        """Of their requests per second."""
+        """The ratio of their requests per second."""
         return self.results[one].ratio(self.results[other], "requests_per_second")
 
     def goals(self) -> list[Goal]:
@@ -98,7 +98,7 @@ class Throughput:
         ]
 
     def section(self) -> str:
-        """The table and how it was measured."""
+        """The table, and how it was measured."""
         reference = self.results[GO]
         rows = [["three hops", *(title for title, _, _ in _COLUMNS), "spans"]]
         for contender, result in self.results.items():
@@ -107,24 +107,24 @@ class Throughput:
                 ratio = result.ratio(reference, value)
                 row.append(f"{result.median(value):{form}} ({ratio:.2f})")
             spans = result.spans_per_request
-            # wrk leaves requests in flight at its end, uncounted; their spans still come.
+            # At its end wrk does not count requests in flight, but their spans are received.
             row.append("" if spans is None else f"{min(1.0, spans / _SPANS_PER_REQUEST):.0%}")
             rows.append(row)
         rounds = markdown.count(len(reference.rounds), "interleaved round")
         text = f"""
-            In parentheses: the ratio to {GO.name}. Medians over {rounds}
-            of {self.seconds} s each, of the ratios as of the values. Three
-            hops, each a process, all on one core; wrk with {CONNECTIONS} connections on another
-            one, beside the receiver of the spans. CPU is that of the three hops together, resident
-            memory the mean of the three after the load. Traced: every request is sampled; *spans*
-            is the part of its {_SPANS_PER_REQUEST} spans that reached the receiver, the rest the
-            exporter's full queue dropped. The hops in Go and aiohttp do less than mockservice:
-            they have no JSON form, cut no circles and tell no readiness."""
+            In parentheses: the ratio to {GO.name}. Values and ratios are medians over {rounds} of
+            {self.seconds} s each. Three hops, each in a process, share one core; wrk with
+            {CONNECTIONS} connections and the receiver of the spans share another one. CPU time is
+            the sum of the three hops, resident memory their mean after the load. Traced: all
+            requests are sampled. *Spans* is the share of the {_SPANS_PER_REQUEST} spans of a
+            request that reached the receiver; the exporter's full queue dropped the others. The
+            hops in Go and aiohttp do less than mockservice: they have no JSON form, detect no loops
+            and have no readiness check."""
         return f"## All that a chain can do\n\n{markdown.table(rows)}\n\n{markdown.paragraph(text)}"
 
 
 def measure_throughput(run: Run) -> Throughput:
-    """Load every contender's chain in turn, round by round."""
+    """Load the chains of all contenders in turn, round by round."""
     rounds, seconds = run.size(5, 1), run.size(4, 1)
     run.tell("starting the chains")
     command = [sys.executable, "-m", "bench.receiver", _RECEIVER_HOST, str(chains.PORT)]
@@ -157,7 +157,7 @@ def measure_throughput(run: Run) -> Throughput:
 
 
 def _spans(number: int) -> int:
-    """The spans of contender `number` that came to the receiver."""
+    """The spans of contender `number` at the receiver."""
     count = chains.fetch(f"{_RECEIVER}{number}", {})
     if count is None:
         raise BenchError("receiver: no answer")

@@ -1,4 +1,4 @@
-"""One last hop in two processes on two cores, against the same in one."""
+"""The last hop of a chain with two worker processes on two cores, against one process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WORKERS: Final = (1, 2)
 _CONNECTIONS: Final = 64
-"""Enough for the kernel to give both processes about as many."""
+"""Enough for the kernel to spread them evenly over both processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Measured:
 
     requests_per_second: float
     share: float
-    """Of the CPU time of all processes: that of the busiest one."""
+    """The busiest process's share of the CPU time of all processes."""
     capacity: float
-    """Requests for each second of CPU time of the busiest process."""
+    """Requests per second of CPU time of the busiest process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ class Workers:
         )
 
     def section(self) -> str:
-        """The table and how it was measured."""
+        """The table, and how it was measured."""
         rows = [
             [
                 "processes",
                 "requests/s",
-                "busiest one's part of the CPU time",
+                "busiest one's share of CPU time",
                 "requests per CPU second of the busiest",
             ]
         ]
@@ -71,19 +71,17 @@ class Workers:
             )
         count = markdown.count(len(self.rounds[1]), "interleaved round")
         text = f"""
-            A last hop alone, `workers=1` and `workers=2`, wrk with {_CONNECTIONS} connections;
-            medians over {count} of {self.seconds} s each. Both
-            cores are there for the hop and for wrk: wrk takes so much of them that the requests/s
-            say little about two processes. What is compared is the last column: the
-            requests that the hop serves in the time in which its busiest process has one core for
-            itself. It counts what the second process costs and how unevenly the kernel spreads the
-            connections; it does not see what only two cores full of nothing but the hop would
-            show."""
+            One hop without an upstream, `workers=1` and `workers=2`, wrk with {_CONNECTIONS}
+            connections; medians over {count} of {self.seconds} s each. The hop and wrk share both
+            cores, so requests/s say little about two processes. The last column is compared: the
+            requests per second if the busiest process had a core of its own. It includes the
+            overhead of the second process and the uneven spread of connections by the kernel, but
+            not effects of two cores that run nothing but the hop."""
         return f"## Two processes\n\n{markdown.table(rows, left=0)}\n\n{markdown.paragraph(text)}"
 
 
 def measure_workers(run: Run) -> Workers:
-    """Load the hop in one process and in two, in turn."""
+    """Load the hop with one and with two processes, in turn."""
     rounds, seconds = run.size(5, 1), run.size(2, 1)
     both = [run.hop_core, run.load_core]
     running = {

@@ -1,4 +1,4 @@
--- wrk's own numbers at the end of a load, on one line: what its report rounds, in microseconds.
+-- Prints wrk's results on one line, times in microseconds, as its report rounds them.
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(

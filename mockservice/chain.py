@@ -1,9 +1,9 @@
-"""The chain: the hops that answered, in call order, as one line of text or as JSON.
+"""The chain: the hops that answered, in call order, as text and as JSON.
 
-Text: ``-> APP(version: VERSION, ip: IP)`` per hop, nothing between them and no line end; a hop
-that was slow on demand says so, ``-> APP(version: VERSION, ip: IP, fault: delay 0.3 s)``.
-JSON: ``{"hops": [...]}``, one object per hop, with ``error`` where a hop failed and
-``upstream_body`` where the last hop's upstream was some other service.
+Text: ``-> APP(version: VERSION, ip: IP)`` per hop, without separators and line end. A hop with an
+injected delay is ``-> APP(version: VERSION, ip: IP, fault: delay 0.3 s)``.
+JSON: ``{"hops": [...]}`` with one object per hop, ``error`` if a hop failed, and ``upstream_body``
+if the last hop's upstream is not a hop.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ JSON_TYPE: Final = "application/json"
 TEXT_TYPE: Final = "text/plain; charset=utf-8"
 
 FAILURE_KINDS: Final = ("unreachable", "timeout", "invalid", "loop", "rejected", "injected")
-"""What can be wrong with a hop: no answer to be had, none in time, one that is no usable HTTP,
-a chain that runs in a circle, a request that the hop itself turns down, a fault on demand."""
+"""Why a hop fails: no connection or answer, no answer in time, an answer that is not valid HTTP, a
+loop in the chain, a request that the hop refuses, an injected abort."""
 
-# Settings keep `(` out of an app and `, ip:` out of a version, so that this reads one way only.
+# Unambiguous, as settings allow no `(` in an app and no `, ip:` in a version.
 _HOP = re.compile(r"-> ([^(]+)\(version: (.+?), ip: ([^\s(),]+)(?:, fault: ([^()]+))?\)")
 _FAILURE = re.compile(r"-> ([^(]+)\((" + "|".join(FAILURE_KINDS) + r"): (.*)\)\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One hop of a chain. What only the JSON form carries is None or empty when read from text."""
+    """One hop of a chain. Read from text, fields that only JSON has are None or empty."""
 
     app: str
     version: str
     ip: str
     status: int | None = None
-    """The HTTP status that this hop answered with."""
+    """The HTTP status of this hop's answer."""
     duration_ms: float | None = None
-    """From this hop's request to its answer, its upstream's time included, in milliseconds."""
+    """Milliseconds from this hop's request to its answer, the upstream call included."""
     lane_headers: dict[str, str] = field(default_factory=dict)
-    """The headers that this hop received and carries on, by lower-case name; the values of a
-    repeated header are joined by a comma (RFC 9110 section 5.3)."""
+    """The headers that this hop received and carries on, by lower-case name. Values of a repeated
+    header are joined by a comma (RFC 9110 section 5.3)."""
     trace_id: str | None = None
     fault: str | None = None
-    """The fault on demand that did not keep this hop from its upstream: a delay."""
+    """The injected delay, such as `delay 0.3 s`."""
 
     def __str__(self) -> str:
         fault = "" if self.fault is None else f", fault: {self.fault}"
@@ -50,7 +50,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a chain ends early: the hop that failed, one of `FAILURE_KINDS`, and the reason."""
+    """Why a chain ends early: the hop that failed, one of `FAILURE_KINDS`, and a reason."""
 
     hop: str
     kind: str
@@ -62,18 +62,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The hops in call order, then what ended the chain, if anything did."""
+    """The hops in call order, and the failure or foreign answer that ended the chain, if any."""
 
     hops: tuple[Hop, ...] = ()
     error: Failure | None = None
     upstream_body: str | None = None
-    """What an upstream that is no hop answered."""
+    """The answer of an upstream that is not a hop."""
 
     def __str__(self) -> str:
         return "".join(map(str, self.hops)) + str(self.error or self.upstream_body or "")
 
     def to_json(self) -> bytes:
-        """The JSON form, UTF-8."""
+        """The JSON form, in UTF-8."""
         document: dict[str, Any] = {"hops": [asdict(hop) for hop in self.hops]}
         if self.error is not None:
             document["error"] = asdict(self.error)
@@ -83,7 +83,7 @@ class Chain:
 
     @classmethod
     def from_text(cls, text: str) -> Chain:
-        """Read the text form. Text that no hop wrote ends up in `upstream_body`."""
+        """Read the text form. Text that is not from a hop becomes `upstream_body`."""
         hops: list[Hop] = []
         end = 0
         while match := _HOP.match(text, end):
@@ -99,7 +99,7 @@ class Chain:
         """Read the JSON form.
 
         Raises:
-            ValueError: the body is not a chain: not JSON, or JSON of another shape.
+            ValueError: the body is not JSON, or not the JSON of a chain.
         """
         try:
             document = json.loads(body, parse_constant=_refuse_constant)
@@ -114,7 +114,7 @@ class Chain:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _hop(document: dict[str, Any]) -> Hop:

@@ -1,4 +1,4 @@
-"""The verbs of `mockservice`. Each lives in a package of its own, imported when it is called."""
+"""The verbs of `mockservice`. Each has its own package, which is imported when the verb runs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ _VERBS: Final = {
         "run one hop, configured by environment variables (default)",
     ),
     "lanes": ("mockservice.lanes.command", "run a folder of lane manifests on this machine"),
+    "verify": ("mockservice.verify.command", "test lane manifests on this machine, as in CI"),
     "probe": ("mockservice.probe.command", "tell whether the lanes behind a URL hold"),
-    "ui": ("mockservice.ui.command", "show requests run through the lanes, on a page"),
+    "ui": ("mockservice.ui.command", "serve a page that shows requests run through the lanes"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the verb that `argv` (default: the command line) names; without one, `serve`.
+    """Run the verb in `argv` (default: the command line), or `serve` if there is none.
 
     Returns:
-        The exit code: 0 done, 1 the answer is no or the work failed, 2 bad input.
+        The exit code: 0 done, 1 a check or the work failed, 2 bad input.
     """
     verb, *arguments = (sys.argv[1:] if argv is None else argv) or ["serve"]
     if verb in ("-h", "--help"):
@@ -46,16 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         exit_code: int = import_module(_VERBS[verb][0]).main(arguments)
     except SystemExit as end:
-        # As argparse ends for help, and for arguments that are not allowed.
+        # argparse exits after --help, and on bad arguments.
         return int(end.code or 0)
     return exit_code
 
 
 def _end_on_signal(exit_code: int | None) -> None:
-    """Until the verb has handlers of its own, end at once, as process 1 of a container too.
+    """Exit at once on a signal, until the verb installs its own handlers.
+
+    Without a handler, the kernel ignores the signals for process 1 of a container.
 
     Args:
-        exit_code: None for that of a process that a signal has killed.
+        exit_code: None: 128 + the signal's number, as shells have it.
     """
 
     def end(number: int, _: FrameType | None) -> None:

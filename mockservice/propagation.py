@@ -1,7 +1,7 @@
-"""Propagation: which headers of the inbound request go on to the upstream, and how much of them.
+"""Propagation: which headers of a request go on to the upstream, and how long lists may be.
 
-Names are matched without case; names and values are bytes and go on as they came, lists beyond
-their limits less the members that are too many.
+Names are matched case-insensitively. Names and values go on byte for byte, but for lists beyond
+their limit, which lose members.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Headers = list[tuple[bytes, bytes]]
-"""Header fields in the order in which they came, repeated ones included."""
+"""Header fields in the order received, repeated ones included."""
 
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name: a token (RFC 9110 section 5.6.2)."""
@@ -52,7 +52,7 @@ CARRIED: Final = frozenset(
         b"my-request-id",
         # Istio's samples
         b"end-user",
-        # Lane tags in the wild
+        # Common names for lane tags
         b"x-lane",
         b"x-env",
         b"x-version",
@@ -60,14 +60,13 @@ CARRIED: Final = frozenset(
         b"env",
     )
 )
-"""What every hop carries."""
+"""The headers that every hop carries."""
 
 HOPS_HEADER: Final = b"x-mock-hops"
-"""The hops that a request has passed, by their ids, so that a chain in a circle is cut."""
+"""The ids of the hops that a request has passed: detects loops."""
 
 FAULT_HEADER: Final = b"x-mock-fault"
-"""The faults that a request asks for (see `mockservice.serve.faults`). Carried only where
-`fault_header` is on."""
+"""The faults for a request (`mockservice.serve.faults`). Carried only if `fault_header` is on."""
 
 NEVER_CARRIED: Final = frozenset(
     (
@@ -82,51 +81,51 @@ NEVER_CARRIED: Final = frozenset(
         b"transfer-encoding",
         b"upgrade",
         b"http2-settings",
-        # About the inbound message itself.
+        # About the received message only.
         b"host",
         b"content-length",
         b"expect",
-        # The hop's own words to its upstream.
+        # Set by the hop itself.
         b"accept",
         b"accept-encoding",
         HOPS_HEADER,
     )
 )
-"""What no setting makes a hop carry."""
+"""Headers that no setting can add."""
 
 
 class Limit(NamedTuple):
-    """What of a list goes on at most, all its fields together; a longer one loses members."""
+    """The limit of a list, all its fields together. A longer list loses members."""
 
     members: int
     size: int
     """Bytes, commas included."""
     first: int
-    """Members of more bytes than this are the first to be dropped."""
+    """Members longer than this, in bytes, are dropped first."""
 
 
 LISTS: Final = {
-    # W3C Baggage section 3.3.2: at least so much of it has to go on.
+    # W3C Baggage section 3.3.2: the minimum that must go on.
     b"baggage": Limit(members=64, size=8192, first=8192),
-    # W3C Trace Context sections 3.3.1.1 and 3.3.1.5, which has no greatest size, but the least.
+    # W3C Trace Context sections 3.3.1.1 and 3.3.1.5, which sets no upper limit on the size.
     b"tracestate": Limit(members=32, size=8192, first=128),
 }
-"""The carried headers that are lists of members between commas."""
+"""The carried headers that are comma-separated lists."""
 
 ANY_LIST: Final = Limit(
     min(limit.members for limit in LISTS.values()), min(limit.size for limit in LISTS.values()), 0
 )
-"""What is within this limit is within that of every list."""
+"""A list within this limit is within the limit of every list."""
 
 MAX_LANE_HEADERS: Final = 64
-"""Fields that are carried. A sidecar adds some, and takes 100 (Envoy, "max_headers_count")."""
+"""Cap on the carried fields. A sidecar adds some and allows 100 (Envoy, "max_headers_count")."""
 MAX_LANE_SIZE: Final = 32 * 1024
-"""Bytes of the fields that are carried. A sidecar takes 60 KiB with all others (Envoy,
-"max_request_headers_kb"); a hop that takes a request would else have the next one refuse it."""
+"""Cap on the carried fields, in bytes. A sidecar allows 60 KiB for all headers (Envoy,
+"max_request_headers_kb"): it would refuse the upstream call."""
 
 
 class Propagation:
-    """Knows the lane headers: `CARRIED` and what `lane_headers` adds."""
+    """The lane headers: `CARRIED`, and those that `lane_headers` adds."""
 
     def __init__(self, lane_headers: Iterable[str] = ()) -> None:
         added = [name.encode() for name in lane_headers]
@@ -142,10 +141,10 @@ class Propagation:
 
 
 def within_limits(headers: Headers) -> Headers:
-    """`headers` with no more members in any of `LISTS` than its limit allows.
+    """`headers` with all `LISTS` shortened to their limits.
 
-    Members go as wholes: those that are longer than `Limit.first` from the end of the list on, then
-    the others. What is left of a list stands in one field, where the first of its fields was.
+    Whole members are dropped, the last ones first: those longer than `Limit.first`, then others.
+    The rest of the list becomes one field, in the place of its first field.
     """
     for name, limit in LISTS.items():
         values = [value for header, value in headers if header.lower() == name]
@@ -167,7 +166,7 @@ def _kept(values: list[bytes], limit: Limit) -> list[bytes]:
 
 
 def _members(values: list[bytes], limit: Limit) -> Iterator[bytes]:
-    """The members, less those at the end that are too many whatever else is dropped."""
+    """The members, up to the limit; those that are dropped first do not count."""
     count = 0
     for value in values:
         for member in filter(None, value.split(b",")):
@@ -179,7 +178,7 @@ def _members(values: list[bytes], limit: Limit) -> Iterator[bytes]:
 
 
 def _replaced(headers: Headers, name: bytes, value: bytes) -> Headers:
-    """`headers` with `value`, if there is any, in place of all the fields of this name."""
+    """`headers` with one field in place of all of this `name`, or with none if `value` is empty."""
     replaced: Headers = []
     for header in headers:
         if header[0].lower() != name:
@@ -191,7 +190,7 @@ def _replaced(headers: Headers, name: bytes, value: bytes) -> Headers:
 
 
 def values_by_name(headers: Headers) -> dict[str, list[str]]:
-    """The values as text by lower-case name; bytes that are no UTF-8 show in hexadecimal."""
+    """The values as text, by lower-case name. Bytes that are not UTF-8 are shown in hexadecimal."""
     values: dict[str, list[str]] = {}
     for name, value in headers:
         text = value.decode("utf-8", "backslashreplace")
@@ -205,9 +204,9 @@ TRACEPARENT: Final = re.compile(
 """A valid `traceparent`: trace id and span id (W3C Trace Context section 3.2.2)."""
 
 SAMPLED: Final = frozenset((b"1", b"3", b"5", b"7", b"9", b"b", b"d", b"f"))
-"""The last digits of a `traceparent` whose trace is sampled (section 3.2.2.5.1)."""
+"""The last digit of a `traceparent` if the trace is sampled (section 3.2.2.5.1)."""
 
-# Where the ids of trace and span stand, the first that is there wins.
+# The headers with trace id and span id. If there are several, the first of this list wins.
 _IDS: Final = {
     # W3C Trace Context section 3.2.2
     b"traceparent": re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}"),
@@ -218,13 +217,13 @@ _IDS: Final = {
 
 
 def trace_id_of(headers: Headers) -> str | None:
-    """The trace id in W3C `traceparent`, else in B3; None where there is none."""
+    """The trace id from W3C `traceparent`, else from B3, else None."""
     return ids_of(headers)[0]
 
 
 def ids_of(headers: Headers) -> tuple[str | None, str | None]:
-    """The trace id and the span id in W3C `traceparent`, else in B3; None for what is not there."""
-    # Of repeated ones the first counts, for the SDK's propagators too.
+    """The trace id and the span id from W3C `traceparent`, else from B3; None if missing."""
+    # The first of repeated headers wins, as in the SDK's propagators.
     values = {name.lower(): value for name, value in reversed(headers)}
     if span_id := values.get(b"x-b3-spanid"):
         values[b"x-b3-traceid"] = b"%b-%b" % (values.get(b"x-b3-traceid", b""), span_id)
@@ -235,7 +234,7 @@ def ids_of(headers: Headers) -> tuple[str | None, str | None]:
 
 
 def traceparent_of(headers: Headers) -> bytes | None:
-    """`traceparent` as it came, valid or not; None where there is none."""
+    """The `traceparent` header as received, valid or not; None if missing."""
     for name, value in headers:
         if len(name) == 11 and name.lower() == b"traceparent":
             return value

@@ -1,10 +1,10 @@
-"""Whether a count may be chance."""
+"""Whether a count is plausible for a given probability."""
 
 import math
 
 
 def is_plausible(seen: int, count: int, share: float) -> bool:
-    """Whether `seen` of `count` may come of this share: two-sided, wrong once in a million."""
+    """Whether `seen` of `count` fits this share: a two-sided test at the level of 1e-6."""
 
     def probability(of: int) -> float:
         return math.exp(

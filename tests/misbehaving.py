@@ -1,4 +1,4 @@
-"""What a peer can do to who has connected to it, for `tests.running.peer`."""
+"""Misbehaving upstreams and collectors, for `tests.running.peer`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def reset(connection: socket.socket) -> None:
 
 
 def hang(connection: socket.socket) -> None:
-    """Say nothing."""
+    """Read, and never answer."""
     while connection.recv(65536):
         pass
 
 
 def dribble(head: bytes, part: bytes = b".", every: float = 0.05) -> Callable[..., None]:
-    """Begin with `head`, then send `part` every so many seconds, without end."""
+    """Send `head`, then `part` every `every` seconds, without end."""
 
     def serve(connection: socket.socket) -> None:
         connection.sendall(head)
@@ -38,7 +38,7 @@ def dribble(head: bytes, part: bytes = b".", every: float = 0.05) -> Callable[..
 
 
 def endless(head: bytes, part: bytes) -> Callable[..., None]:
-    """Begin with `head`, then send `part` as fast as it is taken, up to 1 GiB."""
+    """Send `head`, then `part` as fast as possible, up to 1 GiB."""
     block = part * (65536 // len(part) or 1)
 
     def serve(connection: socket.socket) -> None:

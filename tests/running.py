@@ -1,10 +1,11 @@
-"""Real processes and real sockets for the tests: hops, and peers that answer byte for byte."""
+"""Real processes and sockets for the tests: hops, and peers that answer with given bytes."""
 
 from __future__ import annotations
 
 import http.client
 import itertools
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -14,21 +15,21 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 START_TIMEOUT = 20.0
-"""Seconds that a process gets to become ready on a busy machine."""
+"""Seconds for a process to become ready on a busy machine."""
 
 _LOOPBACK = IPv4Address("127.128.0.0")
 _addresses = itertools.count(1)
 
 
 def new_address() -> str:
-    """A loopback address that no other test uses, in this run or in one beside it."""
+    """A loopback address that no other test uses, in this run or in a concurrent one."""
     return str(_LOOPBACK + os.getpid() % 4096 * 2048 + next(_addresses))
 
 
@@ -53,7 +54,7 @@ def request(
     body: bytes | None = None,
     timeout: float = 30.0,
 ) -> Response:
-    """Send one request over a connection of its own."""
+    """Send one request over a new connection."""
     host, _, target = url.removeprefix("http://").partition("/")
     connection = http.client.HTTPConnection(host, timeout=timeout)
     try:
@@ -65,7 +66,7 @@ def request(
 
 
 def exchange(address: str, sent: bytes, port: int = 8000, timeout: float = 30.0) -> bytes:
-    """Send bytes, and return all that comes back until the peer closes."""
+    """Send bytes, and return all bytes until the peer closes."""
     with socket.create_connection((address, port), timeout) as peer:
         peer.sendall(sent)
         return b"".join(iter(lambda: peer.recv(65536), b""))
@@ -79,7 +80,7 @@ class RunningHop:
     address: str
     url: str
     line: str
-    """What this hop says of itself in the chain."""
+    """This hop's part of the chain."""
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
         """Send a signal and return the exit code."""
@@ -87,35 +88,63 @@ class RunningHop:
         return self.process.wait(timeout)
 
     def errors(self, timeout: float = 20.0) -> str:
-        """What the process wrote to standard error until it ended."""
+        """Wait for the end of the process, and return its standard error."""
         return self.process.communicate(timeout=timeout)[1].decode()
 
+    def is_ready(self) -> bool:
+        """Whether `/readyz` answers 200."""
+        return request(f"{self.url}readyz", timeout=5).status == 200
 
-def start(
-    app: str = "mocka",
-    version: str = "v1",
-    **env: str,
-) -> RunningHop:
-    """Start a hop and wait until it is ready; its `host` is a loopback address of its own."""
+    def is_draining(self) -> bool:
+        """Whether `/readyz` answers 503."""
+        return request(f"{self.url}readyz", timeout=5).status == 503
+
+    def resident_memory(self) -> int:
+        """The resident set size in bytes (proc_pid_statm(5))."""
+        pages = int((self.proc / "statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+
+    def threads(self) -> list[str]:
+        """The names of its threads (proc_pid_comm(5))."""
+        return [path.read_text().strip() for path in self.proc.glob("task/*/comm")]
+
+    def workers(self) -> list[int]:
+        """The process ids of its workers (proc_pid_task(5))."""
+        pid = self.process.pid
+        return [int(child) for child in (self.proc / f"task/{pid}/children").read_text().split()]
+
+    @property
+    def proc(self) -> Path:
+        """The folder of its process in /proc."""
+        return Path(f"/proc/{self.process.pid}")
+
+
+def start(app: str = "mocka", version: str = "v1", **env: str) -> RunningHop:
+    """Start a hop on a loopback address of its own, and wait until it is ready."""
     hop = launch(app, version, **env)
     try:
-        wait_until(lambda: request(f"{hop.url}readyz", timeout=5).status == 200)
+        wait_until(hop.is_ready)
     except BaseException:
         hop.process.kill()
         raise
     return hop
 
 
-def launch(app: str, version: str, **env: str) -> RunningHop:
+def launch(app: str = "mocka", version: str = "v1", **env: str) -> RunningHop:
     """Start a hop's process."""
+    return _launch(app, version, env, subprocess.PIPE)
+
+
+def _launch(app: str, version: str, env: dict[str, str], stderr: int | None) -> RunningHop:
     address = env.setdefault("host", new_address()) or "localhost"
     settings = {"app": app, "version": version, **env}
     process = subprocess.Popen(
         [sys.executable, "-m", "mockservice"],
         env={"PATH": os.environ["PATH"], **settings},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        # Signals to its process group reach nothing else.
+        stderr=stderr,
+        preexec_fn=(lambda: os.close(2)) if stderr is None else None,
+        # A group of its own, so that a test can signal the group.
         process_group=0,
     )
     line = f"-> {app}(version: {version}, ip: {address})"
@@ -123,9 +152,8 @@ def launch(app: str, version: str, **env: str) -> RunningHop:
 
 
 @contextmanager
-def running(app: str = "mocka", version: str = "v1", **env: str) -> Iterator[RunningHop]:
-    """`start`, ended with the block."""
-    hop = start(app, version, **env)
+def ended(hop: RunningHop) -> Iterator[RunningHop]:
+    """Kill the hop at the end of the block."""
     try:
         yield hop
     finally:
@@ -133,6 +161,22 @@ def running(app: str = "mocka", version: str = "v1", **env: str) -> Iterator[Run
         hop.process.wait()
         if hop.process.stderr is not None:
             hop.process.stderr.close()
+
+
+@contextmanager
+def running(app: str = "mocka", version: str = "v1", **env: str) -> Iterator[RunningHop]:
+    """A hop that is ready. It is killed at the end of the block."""
+    with ended(launch(app, version, **env)) as hop:
+        wait_until(hop.is_ready)
+        yield hop
+
+
+@contextmanager
+def running_into(stderr: int | None, **env: str) -> Iterator[RunningHop]:
+    """A hop with this standard error, or with a closed one."""
+    with ended(_launch("mocka", "v1", env, stderr)) as hop:
+        wait_until(hop.is_ready)
+        yield hop
 
 
 @contextmanager
@@ -148,7 +192,7 @@ def running_chain(upstream_url: str | None = None, **env: str) -> Iterator[list[
 
 
 def wait_until(is_true: Callable[[], bool], timeout: float = START_TIMEOUT) -> None:
-    """Ask until the answer is yes; connection failures are a no."""
+    """Call `is_true` until it returns True. Connection failures count as False."""
     end = time.monotonic() + timeout
     while True:
         with suppress(OSError, http.client.HTTPException):
@@ -161,16 +205,16 @@ def wait_until(is_true: Callable[[], bool], timeout: float = START_TIMEOUT) -> N
 
 @dataclass
 class Peer:
-    """A TCP server that does with each connection what the test says."""
+    """A TCP server: the test says what it does with each connection."""
 
     address: str
     url: str
     requests: list[bytes] = field(default_factory=list)
-    """The heads of the requests that came."""
+    """The heads of the received requests."""
 
 
 def read_head(connection: socket.socket) -> bytes:
-    """Bytes up to the end of a message's headers, or of the connection."""
+    """Read up to the end of a message's headers, or of the connection."""
     head = b""
     while b"\r\n\r\n" not in head and (part := connection.recv(65536)):
         head += part
@@ -179,7 +223,7 @@ def read_head(connection: socket.socket) -> bytes:
 
 @contextmanager
 def peer(serve: Callable[[socket.socket], None], read: bool = True) -> Iterator[Peer]:
-    """Serve each connection with `serve`, after its request has been read, then close it."""
+    """Read a request from each connection (unless not `read`), call `serve`, and close it."""
     address = new_address()
     server = Peer(address, f"http://{address}:8000/")
     listener = socket.create_server((address, 8000))
@@ -202,7 +246,7 @@ def peer(serve: Callable[[socket.socket], None], read: bool = True) -> Iterator[
     try:
         yield server
     finally:
-        # shutdown wakes the thread that waits in accept; close alone does not.
+        # Wakes the thread in accept(); close() alone does not.
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
@@ -213,8 +257,30 @@ def peer(serve: Callable[[socket.socket], None], read: bool = True) -> Iterator[
 
 
 def answering(answer: bytes) -> Callable[[socket.socket], None]:
-    """A peer that answers these bytes."""
+    """Answer with these bytes: for `peer`."""
     return lambda connection: connection.sendall(answer)
+
+
+@dataclass
+class Scripted:
+    """A hop for many tests, and its upstream, which each test tells what to do."""
+
+    hop: RunningHop
+    upstream: Peer
+    serve: Callable[[socket.socket], None]
+    """What the upstream does with each connection from now on."""
+
+
+@contextmanager
+def running_scripted(**env: str) -> Iterator[Scripted]:
+    """A hop and its upstream; set `serve` before each request."""
+
+    def serve(connection: socket.socket) -> None:
+        scripted.serve(connection)
+
+    with peer(serve) as upstream, running(upstream_url=upstream.url, **env) as hop:
+        scripted = Scripted(hop, upstream, answering(ok(b"")))
+        yield scripted
 
 
 def ok(body: bytes, content_type: str = "text/plain", more: str = "") -> bytes:
@@ -225,7 +291,7 @@ def ok(body: bytes, content_type: str = "text/plain", more: str = "") -> bytes:
 
 @contextmanager
 def running_request(**env: str) -> Iterator[tuple[RunningHop, Callable[[], str]]]:
-    """A hop with a request in flight, and what has its upstream answer it and gives its answer."""
+    """A hop with a request in flight, and a function that ends it and returns its answer."""
     release = threading.Event()
     answers: list[str] = []
 
@@ -248,7 +314,7 @@ def running_request(**env: str) -> Iterator[tuple[RunningHop, Callable[[], str]]
 
 
 def certificate(folder: Path, subject: str = "DNS:localhost") -> Path:
-    """A self-signed certificate of this `subjectAltName`, and its key, in one new file."""
+    """Make a self-signed certificate for this `subjectAltName`; one file has it and its key."""
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "
     command += f"-addext subjectAltName={subject} -keyout key.pem -out cert.pem"
     subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)

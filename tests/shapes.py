@@ -1,11 +1,11 @@
-"""Requests on the wire, whole ones and such as are none, and what is to become of each."""
+"""Requests on the wire, good and bad, and the outcome of each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\nx-lane: smuggled\r\n\r\n"
-"""What only who misreads the bytes before it takes for a request."""
+"""A request that is only seen if the bytes before it are misread."""
 
 
 def get(*lines: bytes) -> bytes:
@@ -25,7 +25,7 @@ def chunked(body: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Row:
-    """Requests that are answered."""
+    """One or more requests that are answered."""
 
     rule: str
     sent: bytes
@@ -33,9 +33,10 @@ class Row:
     """Whether the connection stays open."""
     statuses: tuple[int, ...] = (200,)
     carried: bytes = b""
-    """Header lines that go on to the upstream."""
+    """The header lines that go on to the upstream."""
     may_continue: bool = False
-    """Whether 100 may come first; it need not where the body is there (RFC 9110 section 10.1.1)."""
+    """Whether a 100 may come first. It is optional once the body has arrived (RFC 9110 section
+    10.1.1)."""
 
 
 ANSWERED = [
@@ -109,7 +110,7 @@ ANSWERED = [
 
 
 def of_length(length: bytes) -> bytes:
-    """A POST that says that its body, of 5 bytes, has this length."""
+    """A POST with a body of 5 bytes, and this `Content-Length`."""
     return post(b"Content-Length: " + length, body=b"hello")
 
 

@@ -1,1 +1,1 @@
-"""The lane rules of a folder of manifests, carried out on this machine by a real Envoy."""
+"""`mockservice lanes`: runs lane manifests on this machine, behind a real Envoy."""

@@ -1,6 +1,7 @@
-"""Where pods live on this machine: each on a loopback address of its own, as on a cluster.
+"""Addresses of pods on this machine: as on a cluster, each pod has an IP address of its own.
 
-Linux has all of 127.0.0.0/8; elsewhere pods share 127.0.0.1 and have ports of their own.
+These are loopback addresses. Linux has all of 127.0.0.0/8; on other systems pods share 127.0.0.1
+and differ in their ports.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from mockservice.mesh.errors import RefusedError
 _MANY_ADDRESSES: Final = sys.platform == "linux"
 _SHARED: Final = "127.0.0.1"
 
-# Ports of a pod's sidecar, the ones that Istio's have.
+# Ports of a sidecar, as in Istio.
 _OUTBOUND: Final = 15001
 _INBOUND: Final = 15006
 
-# Second numbers of 127.0.0.0/8 to choose a network of; held by a socket at its first address, so
-# that several local lanes run side by side.
+# Each run of local lanes takes one network 127.x.0.0/16, with x from this range. It reserves the
+# network with a socket on the first address, so that several runs can work side by side.
 _NETWORKS: Final = range(16, 64)
-_HELD_PORT: Final = 15000
-# Where the ports of gateways are held, of those that start at the same moment too.
-_GATEWAYS: Final = "127.15.255.254"
+_RESERVED_PORT: Final = 15000
+# Sockets on this address reserve gateway ports between runs that start at the same time.
+_RESERVED_GATEWAYS: Final = "127.15.255.254"
 _FIRST_POD: Final = 2
 _PER_BLOCK: Final = 250
 
@@ -35,104 +36,100 @@ _PREFERRED_GATEWAY_PORT: Final = 8080
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The addresses of one pod and its sidecar, all on the same IP address."""
+    """The IP address of a pod and the ports of its service and its sidecar."""
 
     number: int
-    """Unlike that of any other pod, past ones included."""
+    """Unique among all pods of a run, including those that have ended."""
     ip: str
     port: int
-    """Where the service listens."""
+    """The port of the service."""
     outbound: int
-    """Where the sidecar takes the calls that the service makes."""
+    """The sidecar's port for calls from the service."""
     inbound: int
-    """Where the sidecar takes the calls that others make to the service."""
+    """The sidecar's port for calls to the service."""
 
 
 class Network:
     """The loopback addresses of one run of local lanes.
 
     Raises:
-        LanesError: too many of them run already.
+        LanesError: all networks are in use.
     """
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._held: list[socket.socket] = []
-        self._second = 0
-        if _MANY_ADDRESSES:
-            self._hold()
+        self._reserved: list[socket.socket] = []
+        self._second = self._reserve_network() if _MANY_ADDRESSES else 0
 
-    def _hold(self) -> None:
+    def _reserve_network(self) -> int:
         for second in _NETWORKS:
-            held = socket.socket()
-            try:
-                held.bind((f"127.{second}.0.1", _HELD_PORT))
-            except OSError:
-                held.close()
-                continue
-            self._held.append(held)
-            self._second = second
-            return
-        raise LanesError(f"all networks from 127.{_NETWORKS[0]}.0.0 to 127.{second}.0.0 are in use")
+            if self._reserve(f"127.{second}.0.1", _RESERVED_PORT):
+                return second
+        first, last = _NETWORKS[0], _NETWORKS[-1]
+        raise LanesError(f"all networks from 127.{first}.0.0 to 127.{last}.0.0 are in use")
+
+    def _reserve(self, ip: str, port: int) -> bool:
+        """Reserve an address against other runs; False if another run has it."""
+        reserved = socket.socket()
+        try:
+            reserved.bind((ip, port))
+        except OSError:
+            reserved.close()
+            return False
+        self._reserved.append(reserved)
+        return True
 
     def place(self, port: int) -> Place:
-        """A place for a pod whose service listens at `port`."""
+        """Return a new place for a pod whose service listens on `port`."""
         number = next(self._numbers)
         if not _MANY_ADDRESSES:
             return Place(number, _SHARED, *_free_ports(3))
         block, last = divmod(number, _PER_BLOCK)
         ip = f"127.{self._second}.{block % 256}.{last + _FIRST_POD}"
-        # A service may listen at a sidecar's port itself.
+        # The service itself may use one of the sidecar's ports.
         outbound, inbound = (side + (side == port) for side in (_OUTBOUND, _INBOUND))
         return Place(number, ip, port, outbound, inbound)
 
     def gateway_port(self, port: int | None) -> int:
-        """The port of the gateway: the one asked for, else 8080 or, where that is taken, any.
+        """Choose the gateway's port and reserve it.
+
+        Args:
+            port: the requested port; None for 8080 or, if that is in use, any free port.
 
         Raises:
-            RefusedError: the one asked for is taken.
+            RefusedError: the requested port is in use.
         """
-        wanted = port or _PREFERRED_GATEWAY_PORT
-        if _is_free(wanted) and self._hold_gateway(wanted):
-            return wanted
+        preferred = port or _PREFERRED_GATEWAY_PORT
+        if _is_free(preferred) and (
+            not _MANY_ADDRESSES or self._reserve(_RESERVED_GATEWAYS, preferred)
+        ):
+            return preferred
         if port:
-            raise RefusedError([f"port {port}: must be free on {_SHARED}"])
+            raise RefusedError([f"--port: '{port}': must be free at {_SHARED}"])
         return _free_ports(1)[0]
 
-    def _hold_gateway(self, port: int) -> bool:
-        """Keep other local lanes from a port until the gateway listens there, and after."""
-        if _MANY_ADDRESSES:
-            held = socket.socket()
-            try:
-                held.bind((_GATEWAYS, port))
-            except OSError:
-                held.close()
-                return False
-            self._held.append(held)
-        return True
-
     def close(self) -> None:
-        """Let others have the addresses."""
-        for held in self._held:
-            held.close()
+        """Release the network and the gateway's port."""
+        for reserved in self._reserved:
+            reserved.close()
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_SHARED, port))
+            candidate.bind((_SHARED, port))
         except OSError:
             return False
         return True
 
 
 def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
+    candidates = [socket.socket() for _ in range(count)]
     try:
-        for probe in probes:
-            probe.bind((_SHARED, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        for candidate in candidates:
+            candidate.bind((_SHARED, 0))
+        return [int(candidate.getsockname()[1]) for candidate in candidates]
     finally:
-        for probe in probes:
-            probe.close()
+        for candidate in candidates:
+            candidate.close()

@@ -1,4 +1,4 @@
-"""`mockservice lanes`: its arguments."""
+"""The command line of `mockservice lanes`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _DESCRIPTION = """\
-Runs manifests on this machine: every Deployment's replicas as processes, and one Envoy that is the
-ingress gateway and every pod's sidecar. Ends on Ctrl-C, when all of it has drained.
+Runs lane manifests on this machine. Each replica of a Deployment is a process; one Envoy is the
+ingress gateway and the sidecar of every pod. Ctrl-C drains and stops everything; a second Ctrl-C
+stops at once.
 """
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run local lanes until a signal ends them.
+    """Run local lanes until SIGINT or SIGTERM.
 
     Raises:
-        SystemExit: help is asked for, or an argument is not allowed.
+        SystemExit: for `--help` or a bad argument.
 
     Returns:
-        The exit code: 0 after a drain, 1 when something that ran has failed, 2 for bad input.
+        The exit code: 0 after a signal, 1 after a failure, 2 for bad input.
     """
     parser = argparse.ArgumentParser(
         prog="mockservice lanes",
@@ -31,16 +32,18 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "paths", metavar="PATH", nargs="+", type=Path, help="manifests, or a folder"
+        "paths", metavar="PATH", nargs="+", type=Path, help="manifest file or folder of manifests"
     )
-    parser.add_argument("--watch", action="store_true", help="move along when manifests are edited")
-    parser.add_argument("--json", action="store_true", help="a JSON object for each state, by line")
-    parser.add_argument("--quiet", action="store_true", help="without the logs of the processes")
+    parser.add_argument("--watch", action="store_true", help="apply edits of the manifests")
+    parser.add_argument("--json", action="store_true", help="print each event as one line of JSON")
     parser.add_argument(
-        "--port", type=_port, help="of the gateway (8080, or any where that is taken)"
+        "--quiet", action="store_true", help="do not print the logs of the processes"
     )
     parser.add_argument(
-        "--ui", action="store_true", help="serve the page of `mockservice ui` beside it"
+        "--port", type=_port, help="port of the gateway (8080, or a free one if in use)"
+    )
+    parser.add_argument(
+        "--ui", action="store_true", help="serve the page of `mockservice ui` as well"
     )
     options = parser.parse_args(argv)
     try:

@@ -1,8 +1,8 @@
-"""The mesh as Envoy's configuration (its v3 API, as JSON), the way that Istio would have it.
+"""Translates the mesh into Envoy's configuration (v3 API, as JSON), as Istio would.
 
-One Envoy is everything: the gateway is a listener, and so is the sidecar of each pod. A sidecar's
-listener has two addresses, one for the calls that its pod makes and one for those it gets, since
-filters of one listener share what they remember.
+One Envoy does everything: the gateway is a listener, and so is the sidecar of each pod. A sidecar's
+listener has two addresses, one for the pod's outbound calls and one for its inbound calls. Both
+belong to one listener because the Lua filter must remember inbound requests for outbound calls.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GATEWAY_IP: Final = "127.0.0.1"
 _TYPE: Final = "type.googleapis.com/envoy."
 _UNLIMITED: Final = 2**32 - 1
 
-# Istio's: pilot/pkg/networking/core/route/retry, and the default of its connectTimeout.
+# Istio's defaults: pilot/pkg/networking/core/route/retry and connectTimeout.
 _RETRY_ATTEMPTS: Final = 2
 _RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled"
 _RETRY_INBOUND_ON: Final = "reset-before-request"
@@ -49,9 +49,9 @@ _CONNECT_TIMEOUT: Final = "10s"
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Envoy's clusters, listeners and route tables, each under its name.
+    """Envoy's clusters, listeners and route tables, by name.
 
-    Every listener takes the route table that has its name.
+    Each listener uses the route table of the same name.
     """
 
     clusters: dict[str, Json]
@@ -60,8 +60,8 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
-class _World:
-    """What the translation of every piece needs to know."""
+class _Context:
+    """The input that all parts of the translation need."""
 
     mesh: Mesh
     places: Mapping[Pod, Place]
@@ -77,27 +77,27 @@ def configuration(
     """Translate the mesh.
 
     Args:
-        mesh: what the manifests say.
-        places: where its pods live; a pod without a place has no sidecar yet.
-        ready: the pods that get traffic.
-        gateway_port: where the gateway listens.
+        mesh: the mesh that the manifests describe.
+        places: the addresses of its pods; a pod without one gets no sidecar.
+        ready: the pods that may receive requests.
+        gateway_port: the port of the gateway on 127.0.0.1.
     """
-    world = _World(mesh, places, ready)
-    clusters = dict(_clusters(world))
+    context = _Context(mesh, places, ready)
+    clusters = dict(_clusters(context))
     listeners = {"gateway": _listener("gateway", [(GATEWAY_IP, gateway_port)], "INBOUND")}
-    routes = {"gateway": _route_configuration("gateway", _gateway_hosts(world))}
+    routes = {"gateway": _route_configuration("gateway", _gateway_hosts(context))}
     for pod, place in places.items():
         name = sidecar_name(pod, place)
         addresses = [(place.ip, place.outbound), (place.ip, place.inbound)]
         script = _sidecar_script(addresses[1], _carriers(mesh, pod))
         listeners[name] = _listener(name, addresses, "OUTBOUND", script)
-        routes[name] = _route_configuration(name, _sidecar_hosts(world, pod, place))
+        routes[name] = _route_configuration(name, _sidecar_hosts(context, pod, place))
         clusters[name] = _cluster(name, [(place.ip, place.port)])
     return Configuration(clusters, listeners, routes)
 
 
 def sidecar_name(pod: Pod, place: Place) -> str:
-    """The name of a pod's listener, its route table, and the cluster of its service."""
+    """Return the name of a pod's listener, of its route table and of its service's cluster."""
     return f"{pod.namespace}.{pod.name}.{place.number}"
 
 
@@ -108,19 +108,19 @@ def _cluster_name(host: str, port: int, subset: str | None) -> str:
     return f"outbound|{port}|{subset or ''}|{host}"
 
 
-def _clusters(world: _World) -> Iterator[tuple[str, Json]]:
-    outliers = dict(world.mesh.outliers)
-    for service in world.mesh.services:
+def _clusters(context: _Context) -> Iterator[tuple[str, Json]]:
+    outliers = dict(context.mesh.outliers)
+    for service in context.mesh.services:
         subsets = {
             subset.name: subset.outliers
-            for subset in world.mesh.subsets
+            for subset in context.mesh.subsets
             if subset.host == service.host
         }
         for subset, own in ({None: None} | subsets).items():
             places = [
-                world.places[pod]
-                for pod in world.ready_pods(service, subset)
-                if pod in world.places
+                context.places[pod]
+                for pod in context.ready_pods(service, subset)
+                if pod in context.places
             ]
             for port in service.ports:
                 name = _cluster_name(service.host, port, subset)
@@ -137,7 +137,7 @@ def _cluster(
         "type": "STATIC",
         "connect_timeout": _CONNECT_TIMEOUT,
         "lb_policy": "LEAST_REQUEST",
-        # Never send to pods that are left out, even if they are all that is left.
+        # Never send requests to ejected pods, not even if all pods are ejected.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "circuit_breakers": {
             "thresholds": [
@@ -194,7 +194,7 @@ def _listener(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=name,
         http_filters=filters,
-        # A request id is made where there is none, and otherwise kept, as by Istio's sidecars.
+        # Keep an existing x-request-id and generate a missing one, as Istio's sidecars do.
         preserve_external_request_id=True,
         use_remote_address=script is None,
         normalize_path=True,
@@ -204,7 +204,7 @@ def _listener(
         "address": _address(*addresses[0]),
         "additional_addresses": [{"address": _address(*more)} for more in addresses[1:]],
         "traffic_direction": direction,
-        # Else a second Envoy would share the port in silence.
+        # With SO_REUSEPORT a second Envoy could share the port without an error.
         "enable_reuse_port": False,
         "filter_chains": [{"filters": [manager]}],
     }
@@ -219,8 +219,8 @@ def _sidecar_script(inbound: tuple[str, int], carriers: list[LaneCarrier]) -> st
         f'{{trace = "{carrier.trace_header}", route = "{carrier.route_header}"}}, '
         for carrier in carriers
     )
-    known = f'local INBOUND = "{inbound[0]}:{inbound[1]}"\nlocal CARRIERS = {{{listed}}}\n'
-    return known + files(__package__).joinpath("sidecar.lua").read_text("utf-8")
+    constants = f'local INBOUND = "{inbound[0]}:{inbound[1]}"\nlocal CARRIERS = {{{listed}}}\n'
+    return constants + files(__package__).joinpath("sidecar.lua").read_text("utf-8")
 
 
 def _carriers(mesh: Mesh, pod: Pod) -> list[LaneCarrier]:
@@ -239,17 +239,17 @@ def _route_configuration(name: str, hosts: list[Json]) -> Json:
     }
 
 
-def _gateway_hosts(world: _World) -> list[Json]:
+def _gateway_hosts(context: _Context) -> list[Json]:
     by_host: dict[str, list[Json]] = {}
-    for table in world.mesh.gateway:
+    for table in context.mesh.gateway:
         for host in table.hosts:
             routes = by_host.setdefault(host, [])
-            routes.extend(_routes(world, table, world.mesh.gateway_labels))
+            routes.extend(_routes(context, table, context.mesh.gateway_labels))
     return [{"name": host, "domains": [host], "routes": routes} for host, routes in by_host.items()]
 
 
-def _sidecar_hosts(world: _World, pod: Pod, place: Place) -> list[Json]:
-    """The hosts that a pod can call; to each of them, inbound requests go to the pod itself."""
+def _sidecar_hosts(context: _Context, pod: Pod, place: Place) -> list[Json]:
+    """Return a virtual host for each Service; inbound requests go to the pod, whatever the host."""
     inbound = {
         "name": "inbound",
         "match": {
@@ -274,9 +274,9 @@ def _sidecar_hosts(world: _World, pod: Pod, place: Place) -> list[Json]:
         "direct_response": {"status": 502, "body": {"inline_string": "no such Service"}},
     }
     hosts = []
-    for service in world.mesh.services:
+    for service in context.mesh.services:
         for port in service.ports:
-            routes = _service_routes(world, service, port, pod.labels)
+            routes = _service_routes(context, service, port, pod.labels)
             name = f"{service.host}:{port}"
             domains = _domains(service, port, pod.namespace)
             hosts.append({"name": name, "domains": domains, "routes": [inbound, *routes]})
@@ -284,7 +284,7 @@ def _sidecar_hosts(world: _World, pod: Pod, place: Place) -> list[Json]:
 
 
 def _domains(service: Service, port: int, namespace: str) -> list[str]:
-    """The names that DNS on a cluster knows a Service by, as seen from a namespace."""
+    """Return the DNS names of a Service, as seen from a namespace."""
     names = [service.host.removesuffix(end) for end in ("", ".cluster.local", ".svc.cluster.local")]
     if service.namespace == namespace:
         names.append(service.name)
@@ -292,16 +292,16 @@ def _domains(service: Service, port: int, namespace: str) -> list[str]:
     return domains + names if port == 80 else domains
 
 
-def _service_routes(world: _World, service: Service, port: int, caller: Pairs) -> list[Json]:
-    for table in world.mesh.calls:
+def _service_routes(context: _Context, service: Service, port: int, caller: Pairs) -> list[Json]:
+    for table in context.mesh.calls:
         if service.host in table.hosts:
-            return list(_routes(world, table, caller))
-    everything = _cluster_name(service.host, port, None)
+            return list(_routes(context, table, caller))
+    cluster = _cluster_name(service.host, port, None)
     return [
         {
             "match": {"prefix": "/"},
             "route": {
-                "cluster": everything,
+                "cluster": cluster,
                 "timeout": "0s",
                 "retry_policy": _retry_policy(None),
             },
@@ -309,20 +309,20 @@ def _service_routes(world: _World, service: Service, port: int, caller: Pairs) -
     ]
 
 
-def _routes(world: _World, table: RouteTable, caller: Pairs) -> Iterator[Json]:
-    """Envoy's routes for one table: one for each match that the caller's labels allow."""
+def _routes(context: _Context, table: RouteTable, caller: Pairs) -> Iterator[Json]:
+    """Yield Envoy's routes for one table: one for each match that the caller's labels satisfy."""
     for route in table.routes:
         for match in route.matches or (Match(),):
             if selects(match.source_labels, caller):
-                yield _route(world, route, match)
+                yield _route(context, route, match)
 
 
-def _route(world: _World, route: Route, match: Match) -> Json:
+def _route(context: _Context, route: Route, match: Match) -> Json:
     action: Json = {
         "weighted_clusters": {
             "clusters": [
                 {
-                    "name": _destination_cluster(world, destination),
+                    "name": _destination_cluster(context, destination),
                     "weight": destination.weight,
                     **_header_changes(destination.headers),
                 }
@@ -342,13 +342,13 @@ def _route(world: _World, route: Route, match: Match) -> Json:
     return translated
 
 
-def _destination_cluster(world: _World, destination: Destination) -> str:
-    service = world.mesh.service(destination.host)
+def _destination_cluster(context: _Context, destination: Destination) -> str:
+    service = context.mesh.service(destination.host)
     if service is None:
-        # The manifests are checked for it before.
+        # The checks of the manifests rule this out.
         raise ValueError(f"no Service {destination.host}")
     subset = destination.subset
-    if destination.fallback is not None and not world.ready_pods(service, subset):
+    if destination.fallback is not None and not context.ready_pods(service, subset):
         subset = destination.fallback
     return _cluster_name(service.host, destination.port or service.ports[0], subset)
 

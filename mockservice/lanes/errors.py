@@ -1,7 +1,7 @@
-"""What can go wrong with local lanes."""
+"""The error of local lanes."""
 
 from __future__ import annotations
 
 
 class LanesError(Exception):
-    """Local lanes cannot start or go on; the text is one line."""
+    """Local lanes cannot start or continue. The text is one line."""

@@ -1,4 +1,4 @@
-"""Local lanes: pods as processes behind one Envoy, kept in step with a folder of manifests."""
+"""Local lanes: runs a mesh on this machine, with pods as processes behind one Envoy."""
 
 from __future__ import annotations
 
@@ -19,17 +19,9 @@ from mockservice.lanes.envoy import GATEWAY_IP, configuration, sidecar_name
 from mockservice.lanes.errors import LanesError
 from mockservice.lanes.processes import Processes
 from mockservice.lanes.proxy import Proxy
-from mockservice.manifests.checks import check
-from mockservice.manifests.documents import ManifestError, read
-from mockservice.mesh.errors import RefusedError
-from mockservice.mesh.expected import (
-    baseline,
-    example_headers,
-    expected_weights,
-    routes_by_path,
-)
+from mockservice.mesh.load import load
 from mockservice.mesh.model import Mesh, Pod
-from mockservice.mesh.translate import translate
+from mockservice.mesh.survey import read_lane_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -37,77 +29,58 @@ if TYPE_CHECKING:
 
     from mockservice.lanes.envoy import Configuration
     from mockservice.lanes.processes import Child, Log
-    from mockservice.mesh.model import Pairs
+    from mockservice.mesh.lane_map import Entrance, LaneMap
 
 State = Literal["starting", "ready", "restarting", "draining"]
 
 _READY_TIMEOUT: Final = 30.0
 _DRAIN_TIMEOUT: Final = 10.0
 _STOP_TIMEOUT: Final = 12.0
-"""Seconds: somewhat more than a hop takes to drain."""
+"""Seconds; a little more than a hop needs to drain."""
 _POLL: Final = 0.03
 _RESTART_DELAY: Final = 1.0
 _MAX_RESTART_DELAY: Final = 30.0
 
-# The hops' own package, for the case that it is not installed.
+# Lets the hops import this package even if it is not installed.
 _PYTHONPATH: Final = str(Path(mockservice.__file__).parents[1])
 
 
 @dataclass(eq=False, slots=True)
 class LocalPod:
-    """A pod and the process that it is."""
+    """A pod and its process."""
 
     pod: Pod
     place: Place
     lane: str
     state: State = "starting"
     child: Child | None = field(default=None, repr=False)
-    keeper: asyncio.Task[None] | None = field(default=None, repr=False)
+    supervisor: asyncio.Task[None] | None = field(default=None, repr=False)
 
     @property
     def env(self) -> dict[str, str]:
-        """The manifest's environment, and where on this machine the service listens and calls."""
+        """The manifest's environment, plus the local address and the sidecar as proxy."""
         place = self.place
         env = dict(self.pod.env) | {"host": place.ip, "port": str(place.port)}
-        # What is encrypted passes a sidecar by.
+        # HTTPS calls bypass the sidecar.
         if not env.get("upstream_url", "").startswith("https:"):
             env["upstream_proxy"] = f"http://{place.ip}:{place.outbound}"
         return env | {"PYTHONPATH": _PYTHONPATH}
 
 
-def load(paths: Iterable[Path]) -> Mesh:
-    """Read, check and translate manifests.
-
-    Raises:
-        RefusedError: something in them is wrong or not supported.
-    """
-    try:
-        documents = read(paths)
-    except ManifestError as error:
-        raise RefusedError(str(error).splitlines()) from None
-    if problems := check(documents):
-        raise RefusedError([str(problem) for problem in problems])
-    mesh = translate(documents)
-    for needed, found in (("a Deployment", mesh.pods), ("a route at a Gateway", mesh.gateway)):
-        if not found:
-            raise RefusedError([f"{', '.join(map(str, paths))}: must hold {needed}"])
-    return mesh
-
-
 class LocalLanes:
-    """A mesh of manifests that runs on this machine, from `async with` to its end.
+    """Runs the mesh of some manifests on this machine for the duration of `async with`.
 
         async with LocalLanes(["k8s/workloads", "k8s/asm/strict"]) as lanes:
             ...  # GET lanes.gateway_url
 
     Args:
-        paths: manifests: files, and folders of them.
-        port: of the gateway; by default 8080 or, where that is taken, a free one.
-        log: takes each line that a process writes, with the name of its pod or `envoy`.
-        changed: is called when a pod has changed its state, and when routes have moved.
+        paths: manifest files and folders of manifests.
+        port: of the gateway; None for 8080 or, if that is in use, a free one.
+        log: called with each line that a process writes, after the name of its pod or `envoy`.
+        changed: called after a pod has changed its state and after the routes have changed.
 
     Raises, from `async with`:
-        RefusedError: something in the manifests is wrong or not supported.
+        RefusedError: the manifests are invalid or not supported.
         LanesError: a pod or Envoy does not start.
     """
 
@@ -124,6 +97,7 @@ class LocalLanes:
         self._log = log
         self._changed = changed
         self._mesh = Mesh()
+        self._lane_map = read_lane_map(self._mesh)
         self._moving = asyncio.Lock()
         self._exits = AsyncExitStack()
 
@@ -154,59 +128,48 @@ class LocalLanes:
 
     @property
     def gateway_url(self) -> str:
-        """Where the ingress gateway is, without a path and without a slash at the end."""
+        """The ingress gateway's URL, without a path and without a trailing slash."""
         return f"http://{GATEWAY_IP}:{self._port}"
 
     @property
-    def example_url(self) -> str:
-        """A URL to begin with: the gateway's first route that names a path, at the gateway."""
-        _, _, path = next(routes_by_path(self._mesh), (None, None, "/"))
-        return self.gateway_url + path
+    def lane_map(self) -> LaneMap:
+        """The lanes, and what each is owed."""
+        return self._lane_map
 
-    @property
-    def expected_weights(self) -> dict[str, float] | None:
-        """The weights of the versions behind `example_url`, where the routes tell them."""
-        return expected_weights(self._mesh)
-
-    @property
-    def example_headers(self) -> Pairs:
-        """Headers for `example_url`, where the routes ask for some to enter a lane."""
-        return example_headers(self._mesh)
-
-    @property
-    def baseline(self) -> str | None:
-        """The version that stands in for lanes that do not hold a service, if one does."""
-        return baseline(self._mesh)
+    def url(self, entrance: Entrance | None) -> str:
+        """Where an entrance is at this gateway; the gateway's root where there is none."""
+        return f"{self.gateway_url}{'/' if entrance is None else entrance.path}"
 
     async def reload(self) -> bool:
-        """Read the manifests again and move to what they say, without losing a request.
+        """Read the manifests again and move to them without losing a request.
 
-        What runs goes on as it is where this raises.
+        If this raises, everything keeps running as before.
 
         Returns:
-            Whether there was anything to move to.
+            Whether anything has changed.
 
         Raises:
-            RefusedError: something in the manifests is wrong or not supported.
-            LanesError: a new pod does not start, or Envoy does not take the routes.
+            RefusedError: the manifests are invalid or not supported.
+            LanesError: a new pod does not start, or Envoy rejects the routes.
         """
         mesh = load(self.paths)
         if mesh == self._mesh:
-            # The same but for the lines that things stand on.
+            # Only line numbers differ.
             self._mesh = mesh
+            self._lane_map = read_lane_map(mesh)
             return False
         await self._move_to(mesh)
         return True
 
     async def failed(self) -> str:
-        """Wait until local lanes cannot go on, which is when Envoy ends; why."""
+        """Wait until Envoy ends, without which lanes cannot run; return the reason."""
         return await self._proxy.ended()
 
     async def _move_to(self, mesh: Mesh) -> None:
         async with self._moving:
             before = self.pods
             kept = [running for running in before if running.pod in mesh.pods]
-            gone = [running for running in before if running.pod not in mesh.pods]
+            removed = [running for running in before if running.pod not in mesh.pods]
             known = {running.pod for running in kept}
             new = [
                 LocalPod(pod, self._network.place(pod.port), mesh.lane_of(pod))
@@ -215,31 +178,32 @@ class LocalLanes:
             ]
             try:
                 await self._proxy.validate(self._configuration(mesh, kept + new))
-                self.pods = kept + new + gone
-                await _all(self._start(running) for running in new)
+                self.pods = kept + new + removed
+                await _gather(self._start(running) for running in new)
                 await self._proxy.move_to(self._configuration(mesh, kept + new))
             except BaseException:
                 self.pods = before
                 await self._proxy.restore()
-                await _all(self._end(running) for running in new)
+                await _gather(self._end(running) for running in new)
                 raise
             self._mesh = mesh
+            self._lane_map = read_lane_map(mesh)
             for running in kept:
                 running.lane = mesh.lane_of(running.pod)
-            await self._drain(gone)
+            await self._drain(removed)
             self.pods = kept + new
             await self._proxy.trim()
             self._changed()
 
-    async def _drain(self, gone: list[LocalPod]) -> None:
-        """End pods that get no new requests any more, once they have answered the old ones."""
-        if gone:
-            for running in gone:
+    async def _drain(self, removed: list[LocalPod]) -> None:
+        """Stop pods that get no new requests, once they have answered those in flight."""
+        if removed:
+            for running in removed:
                 running.state = "draining"
             self._changed()
-            idle = [sidecar_name(running.pod, running.place) for running in gone]
+            idle = [sidecar_name(running.pod, running.place) for running in removed]
             await self._proxy.until_idle(idle, _DRAIN_TIMEOUT)
-            await _all(self._end(running) for running in gone)
+            await _gather(self._end(running) for running in removed)
 
     def _configuration(self, mesh: Mesh, running: list[LocalPod]) -> Configuration:
         places = {one.pod: one.place for one in running}
@@ -248,13 +212,13 @@ class LocalLanes:
 
     async def _start(self, running: LocalPod) -> None:
         await self._launch(running)
-        running.keeper = asyncio.create_task(self._keep(running))
+        running.supervisor = asyncio.create_task(self._supervise(running))
 
     async def _launch(self, running: LocalPod) -> None:
         """Start a pod's process and wait until it is ready.
 
         Raises:
-            LanesError: it ends instead, or takes too long.
+            LanesError: the process ends or takes too long.
         """
         command = [sys.executable, "-P", "-m", "mockservice", "serve"]
         child = await self._processes.start(str(running.pod), command, running.env)
@@ -271,12 +235,14 @@ class LocalLanes:
                                 self._changed()
                                 return
                     await asyncio.sleep(_POLL)
-        reason = "is not ready in time" if child.is_running else "does not start"
+        reason = (
+            f"is not ready within {_READY_TIMEOUT:g} s" if child.is_running else "does not start"
+        )
         await child.stop(_STOP_TIMEOUT)
         raise LanesError(f"{running.pod} {reason}: {' '.join(child.last_lines)}")
 
-    async def _keep(self, running: LocalPod) -> None:
-        """Start a pod's process again whenever it ends, and route around it meanwhile."""
+    async def _supervise(self, running: LocalPod) -> None:
+        """Restart a pod's process whenever it ends; send it no requests until it is ready."""
         delay = _RESTART_DELAY
         while running.child is not None:
             await running.child.wait()
@@ -293,18 +259,18 @@ class LocalLanes:
                 delay = min(2 * delay, _MAX_RESTART_DELAY)
 
     async def _route(self) -> None:
-        """Move Envoy to the pods that are ready now."""
+        """Let Envoy route to the pods that are ready now."""
         async with self._moving:
             current = [one for one in self.pods if one.pod in self._mesh.pods]
             await self._proxy.move_to(self._configuration(self._mesh, current))
             await self._proxy.trim()
 
     async def _end(self, running: LocalPod) -> None:
-        """Drain a pod and end its process."""
-        if running.keeper is not None:
-            running.keeper.cancel()
+        """Drain and stop a pod's process."""
+        if running.supervisor is not None:
+            running.supervisor.cancel()
             with suppress(asyncio.CancelledError):
-                await running.keeper
+                await running.supervisor
         if running.child is not None:
             await running.child.stop(_STOP_TIMEOUT)
 
@@ -313,13 +279,13 @@ class LocalLanes:
         for running in self.pods:
             running.state = "draining"
         self._changed()
-        await _all(self._end(running) for running in self.pods)
+        await _gather(self._end(running) for running in self.pods)
         self.pods = []
         await self._proxy.stop()
 
 
-async def _all(tasks: Iterable[Coroutine[None, None, None]]) -> None:
-    """Wait for all of them to end; the first error among them is raised then."""
+async def _gather(tasks: Iterable[Coroutine[None, None, None]]) -> None:
+    """Wait until all tasks have ended, then raise the first error."""
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result

@@ -1,4 +1,4 @@
-"""Child processes that drain when asked to, and that never outlive this one."""
+"""Child processes that drain on SIGTERM and never outlive this process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Log = Callable[[str, str], None]
-"""Takes the name of a process and a line that it wrote."""
+"""Called with the name of a process and a line of its output."""
 
-# Reads until the pipe from this process closes, as it does however this process ends; then
-# removes the folder and kills its own process group, in which all the other children are.
+# The guard waits until the pipe from this process closes, which happens however this process ends.
+# Then it removes the folder and kills its process group, which contains all other children.
 _GUARD: Final = """\
 import os, shutil, signal, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -45,17 +45,17 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """False once it has ended."""
+        """Whether the process has not ended yet."""
         return self._process.returncode is None
 
     async def wait(self) -> int:
-        """Wait until it ends; its exit code, or minus the number of the signal that ended it."""
+        """Wait for the end; return the exit code, or minus the number of the signal."""
         code = await self._process.wait()
         await self._reading
         return code
 
     async def stop(self, grace: float) -> None:
-        """Send SIGTERM, and SIGKILL where that has not ended it within `grace` seconds."""
+        """Send SIGTERM, and SIGKILL if the process still runs after `grace` seconds."""
         with suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -81,10 +81,9 @@ class Child:
 
 
 class Processes:
-    """Starts processes in a group of their own, out of reach of the terminal's Ctrl-C.
+    """Starts processes in a process group of their own, which the terminal's Ctrl-C does not reach.
 
-    They are killed when this process ends, by whatever it ends, SIGKILL included, and `folder`
-    is removed.
+    However this process ends, even by SIGKILL, a guard kills the others and removes `folder`.
     """
 
     def __init__(self, folder: Path, log: Log) -> None:
@@ -99,7 +98,7 @@ class Processes:
     async def start(
         self, name: str, command: list[str], env: Mapping[str, str], logged: bool = True
     ) -> Child:
-        """Start a process with exactly these environment variables."""
+        """Start a process with only these environment variables."""
         process = await asyncio.create_subprocess_exec(
             *command,
             env=env,
@@ -112,7 +111,7 @@ class Processes:
         return Child(name, process, self._log if logged else _drop)
 
     def close(self) -> None:
-        """Kill what still runs and remove the folder."""
+        """Kill all remaining processes and remove the folder."""
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         self._guard.wait()

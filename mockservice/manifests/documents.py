@@ -1,7 +1,7 @@
-"""Manifests as documents that know where they stand: YAML files in, one `Document` per object out.
+"""YAML files in, one `Document` per Kubernetes object out, with file and line.
 
-What is read is what `kubectl apply -f` would read: the YAML files of a folder without its
-subfolders, several documents in a file, `kind: List` unfolded.
+Reads what `kubectl apply -f` reads: the YAML files of a folder but not of its subfolders, several
+documents per file, and the items of a `kind: List`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
 MAX_FILE: Final = 1024 * 1024
-"""Bytes of one file."""
+"""Size of one file, in bytes."""
 MAX_FILES: Final = 1000
 MAX_NODES: Final = 100_000
-"""Keys and values of one document, its aliases written out."""
+"""Keys and values in one document, with its aliases expanded."""
 _SUFFIXES: Final = (".yaml", ".yml")
 
-# Of the kinds that one meets beside lanes, those that live in no namespace.
+# The cluster-scoped kinds among those that are often applied together with lanes.
 _CLUSTER_SCOPED: Final = frozenset(
     {
         "ASMSwimLane",
@@ -39,19 +39,19 @@ _CLUSTER_SCOPED: Final = frozenset(
 
 
 class ManifestError(ValueError):
-    """Manifests that cannot be read; its text is one line: where, what, and what is allowed."""
+    """Manifests cannot be read. The text is one line: where, the value, and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the manifests say something, for a message that points at it."""
+    """A place in the manifests, for messages that refer to it."""
 
     kind: str
     name: str
     path: str
     """The file, as the user named it."""
     line: int
-    """The first line of the file is 1."""
+    """Line number, from 1."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} ({self.path}:{self.line})"
@@ -59,14 +59,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Document:
-    """One object of a manifest."""
+    """One Kubernetes object in a manifest."""
 
     path: Path
     line: int
-    """Where it begins in the file, the first line being 1."""
+    """Line number of its first line, from 1."""
     body: dict[str, Any]
     node: yaml.MappingNode = field(repr=False, compare=False)
-    """The same with the lines that its fields stand on."""
+    """The body as YAML nodes, which know their lines."""
 
     @property
     def api_version(self) -> str:
@@ -85,41 +85,41 @@ class Document:
 
     @property
     def namespace(self) -> str:
-        """The `metadata.namespace`: `default` when absent, empty for kinds that live in none."""
+        """The `metadata.namespace`, by default `default`; empty for cluster-scoped kinds."""
         if self.kind in _CLUSTER_SCOPED:
             return ""
         return str(self.body["metadata"].get("namespace") or "default")
 
     def where(self, place: str = "") -> str:
-        """Name a field for the user: the file, its line there, the object and the field.
+        """Return file, line, object and field, as a message to the user starts.
 
         Args:
-            place: the field, such as `spec.http[0].route`; empty for the object itself. Of a
-                field that is not there, the line is that of the innermost one around it.
+            place: the field, such as `spec.http[0].route`; empty for the object itself. If the
+                field is absent, the line is that of the innermost field around it.
         """
         named = f"{self.path}:{_line_of(self.node, place)}: {self.kind} {self.name}"
         return f"{named}: {place}" if place else named
 
     def source(self, place: str = "") -> Source:
-        """Where a field stands, or the object itself; see `where`."""
+        """Return the place of a field, or of the object itself; see `where`."""
         return Source(self.kind, self.name, str(self.path), _line_of(self.node, place))
 
 
 def read(paths: Iterable[Path]) -> list[Document]:
-    """Read files, and the YAML files of folders in the order of their names.
+    """Read files, and the YAML files of folders, sorted by name.
 
-    A file that is named twice is read once.
+    A file that several paths name is read once.
 
     Raises:
-        ManifestError: a path is not there or holds no manifest, a file is no YAML or too large,
-            a document is no Kubernetes object, or two describe the same one.
+        ManifestError: a path does not exist or has no manifests, a file is too large or not valid
+            YAML, a document is not a Kubernetes object, or an object is defined twice.
     """
     files: dict[Path, Path] = {}
     for path in paths:
         for file in _files(Path(path)):
             files.setdefault(file.resolve(), file)
     if len(files) > MAX_FILES:
-        raise ManifestError(f"{len(files)} files of manifests: must be at most {MAX_FILES}")
+        raise ManifestError(f"{len(files)} manifest files: must be at most {MAX_FILES}")
     documents: dict[tuple[str, str, str, str], Document] = {}
     for file in files.values():
         for document in _read_file(file):
@@ -127,8 +127,8 @@ def read(paths: Iterable[Path]) -> list[Document]:
             key = (group, document.kind, document.namespace, document.name)
             if first := documents.get(key):
                 raise ManifestError(
-                    f"{document.where()}: must be described once,"
-                    f" is in {first.path}:{first.line} as well"
+                    f"{document.where()}: must be defined only once;"
+                    f" it is already defined in {first.path}:{first.line}"
                 )
             documents[key] = document
     return list(documents.values())
@@ -139,7 +139,7 @@ def _files(path: Path) -> list[Path]:
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
             if not files:
-                raise ManifestError(f"{path}: must hold manifests, *.yaml or *.yml")
+                raise ManifestError(f"{path}: must contain manifests: *.yaml or *.yml files")
             return files
         if path.is_file():
             return [path]
@@ -158,7 +158,7 @@ def _read_file(path: Path) -> Iterator[Document]:
     except OSError as error:
         raise ManifestError(f"{path}: {_reason(error)}") from None
     except UnicodeDecodeError:
-        raise ManifestError(f"{path}: must be text in UTF-8") from None
+        raise ManifestError(f"{path}: must be UTF-8 text") from None
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
@@ -167,11 +167,13 @@ def _read_file(path: Path) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise ManifestError(f"{path}{line}: no YAML: {error.problem or error.context}") from None
+        raise ManifestError(
+            f"{path}{line}: invalid YAML: {error.problem or error.context}"
+        ) from None
     except yaml.YAMLError as error:
-        raise ManifestError(f"{path}: no YAML: {str(error).splitlines()[0]}") from None
+        raise ManifestError(f"{path}: invalid YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
-        raise ManifestError(f"{path}: nested too deeply") from None
+        raise ManifestError(f"{path}: invalid YAML: nested too deeply") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -186,7 +188,7 @@ def _documents(path: Path, loader: _Loader, node: yaml.Node) -> Iterator[Documen
         return
     place = f"{path}:{node.start_mark.line + 1}"
     if _size(node, {}) > MAX_NODES:
-        raise ManifestError(f"{place}: a document must have at most {MAX_NODES} keys and values")
+        raise ManifestError(f"{place}: document: must have at most {MAX_NODES} keys and values")
     body = loader.construct_document(node)
     if not isinstance(node, yaml.MappingNode) or not isinstance(body, dict):
         raise ManifestError(f"{place}: must be a Kubernetes object, not {_shown(body)}")
@@ -208,23 +210,24 @@ def _document(path: Path, node: yaml.MappingNode, body: dict[str, Any]) -> Docum
     metadata = body.get("metadata")
     line = node.start_mark.line + 1
     named = metadata if isinstance(metadata, dict) else {}
-    needed = {
+    required = {
         "apiVersion": body.get("apiVersion"),
         "kind": body.get("kind"),
         "metadata.name": named.get("name"),
         "metadata.namespace": named.get("namespace") or "default",
     }
-    for name, value in needed.items():
+    for name, value in required.items():
         if not isinstance(value, str) or not value:
             at = _line_of(node, name)
-            raise ManifestError(f"{path}:{at}: {name}: must be set to text, not {_shown(value)}")
+            reason = "must be set" if value is None else f"must be a string, not {_shown(value)}"
+            raise ManifestError(f"{path}:{at}: {name}: {reason}")
     return Document(path, line, body, node)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes reads it: keys are text and stand once, dates are texts."""
+    """YAML as Kubernetes reads it: keys are unique strings, and dates are strings."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
+    yaml_implicit_resolvers = {  # noqa: RUF012 - declared so by PyYAML
         first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -236,21 +239,21 @@ class _Loader(yaml.SafeLoader):
                 continue
             if key.tag != "tag:yaml.org,2002:str":
                 shown = repr(key.value) if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
-                problem = f"a key must be text, not {shown}"
+                problem = f"keys must be strings, not {shown}"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if key.value in seen:
-                problem = f"a key must stand once, not {key.value!r} again"
+                problem = f"duplicate key {key.value!r}"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """How many nodes a document has once its aliases are written out."""
+    """Count the nodes of a document with its aliases expanded."""
     known = sizes.get(id(node))
     if known is not None:
         return known
-    # An alias inside of what it stands for never ends.
+    # An alias inside its own anchor would expand for ever: it counts as too large.
     sizes[id(node)] = MAX_NODES + 1
     total = 1
     if isinstance(node, yaml.SequenceNode):
@@ -262,7 +265,7 @@ def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
 
 
 def _line_of(node: yaml.Node, place: str) -> int:
-    """The line of a field such as `spec.http[0].route`, or of the innermost one around it."""
+    """Return the line of a field such as `spec.http[0].route`, or of the innermost around it."""
     line: int = node.start_mark.line + 1
     while place:
         if isinstance(node, yaml.SequenceNode):
@@ -272,17 +275,17 @@ def _line_of(node: yaml.Node, place: str) -> int:
             node, place = node.value[int(number)], rest.removeprefix(".")
             line = node.start_mark.line + 1
             continue
-        # Keys may have dots of their own, as labels do: the longest that fits is meant.
-        fitting = [
+        # Keys such as labels may contain dots: take the longest key that matches.
+        matching = [
             (key, value)
             for key, value in (node.value if isinstance(node, yaml.MappingNode) else ())
             if isinstance(key.value, str)
             and place.startswith(key.value)
             and place[len(key.value) : len(key.value) + 1] in ("", ".", "[")
         ]
-        if not fitting:
+        if not matching:
             break
-        key, node = max(fitting, key=lambda pair: len(pair[0].value))
+        key, node = max(matching, key=lambda pair: len(pair[0].value))
         place = place[len(key.value) :].removeprefix(".")
         line = key.start_mark.line + 1
     return line
@@ -300,7 +303,7 @@ def _reason(error: OSError) -> str:
 def _shown(value: object) -> str:
     match value:
         case None:
-            return "nothing"
+            return "null"
         case dict():
             return "an object"
         case list():

@@ -1,4 +1,4 @@
-"""What is there: the documents by kind, and the names, pods and subsets that they speak of."""
+"""Documents by kind, and the Services, pods and subsets that they define."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mockservice.manifests import asm
 from mockservice.manifests.hosts import full_host, host_of
-from mockservice.manifests.kinds import DEPLOYMENT, DESTINATION_RULE, SERVICE
+from mockservice.manifests.kinds import DEPLOYMENT, DESTINATION_RULE, GATEWAY, SERVICE
 from mockservice.manifests.problems import one_of
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ Labels = dict[str, str]
 
 
 def kind_of(document: Document) -> str:
-    """Group and kind, such as `apps/Deployment`; a core kind has no group."""
+    """Return group and kind, such as `apps/Deployment`; core kinds have no group."""
     group, slash, _ = document.api_version.rpartition("/")
     return f"{group}{slash}{document.kind}"
 
 
 class Inventory:
-    """Manifests whose documents have the shapes of their kinds."""
+    """Documents that fit the shapes of their kinds."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
         self._by_kind: dict[str, list[Document]] = defaultdict(list)
@@ -34,9 +34,9 @@ class Inventory:
         self.services: dict[str, Document] = {
             host_of(service.name, service.namespace): service for service in self.of(SERVICE)
         }
-        """By their full names."""
+        """By full host name."""
         self.subsets: dict[str, set[str]] = defaultdict(set)
-        """The names that there are, by the full name of the Service."""
+        """Names of subsets, by the full host name of their Service."""
         for rule in self.of(DESTINATION_RULE):
             host = full_host(rule.body["spec"]["host"], rule.namespace)
             self.subsets[host] |= {
@@ -47,18 +47,18 @@ class Inventory:
                 self.subsets[host].add(lane.name)
 
     def of(self, kind: str) -> list[Document]:
-        """The documents of a kind, such as `apps/Deployment`."""
+        """Return the documents of a kind, such as `apps/Deployment`."""
         return self._by_kind.get(kind, [])
 
     def named(self, kind: str, name: str, namespace: str = "") -> Document | None:
-        """The document of that kind and name."""
+        """Return the document with that kind, name and namespace."""
         for document in self.of(kind):
             if (document.name, document.namespace) == (name, namespace):
                 return document
         return None
 
     def pods(self, namespace: str | None = None) -> list[Labels]:
-        """The labels of the pods of each Deployment, of all namespaces or of one."""
+        """Return the pod labels of each Deployment, in one namespace or in all."""
         return [
             pod_labels(deployment)
             for deployment in self.of(DEPLOYMENT)
@@ -66,28 +66,62 @@ class Inventory:
         ]
 
     def pods_of(self, host: str) -> list[Labels]:
-        """The labels of the pods behind a Service, one for each of its Deployments."""
+        """Return the pod labels of each Deployment behind a Service."""
         service = self.services[host]
         selector = service.body["spec"].get("selector") or {}
         return [labels for labels in self.pods(service.namespace) if selects(selector, labels)]
 
     def no_port(self, host: str, number: int | None) -> str | None:
-        """Why a port is none of a Service's; None if it is one."""
+        """Say why a Service does not have a port; None if it does."""
         service = self.services[host]
         ports = [port["port"] for port in service.body["spec"].get("ports") or []]
         if number in ports:
             return None
-        shown = (
-            "must be set" if number is None else f"{number} is no port of Service {service.name}"
+        allowed = one_of("", map(str, ports))
+        if number is None:
+            return f"must be set; {allowed}"
+        return f"Service {service.name} has no port {number}; {allowed}"
+
+    def no_service(self, host: str, namespace: str) -> str:
+        """Say that a host, written in a namespace, names no Service."""
+        where = "" if "." in host else f" in namespace {namespace}"
+        return (
+            f"there is no Service {host!r}{where}; {one_of_hosts(host, namespace, self.services)}"
         )
-        return f"{shown}; {one_of('', map(str, ports))}"
+
+    def no_gateway(self, gateway: str, namespace: str) -> str:
+        """Say that an entry of a VirtualService's `gateways` names no Gateway.
+
+        Args:
+            gateway: `NAME` or `NAMESPACE/NAME`.
+            namespace: that of the VirtualService.
+        """
+        known: list[str] = []
+        aliases: dict[str, str] = {}
+        for document in self.of(GATEWAY):
+            full = f"{document.namespace}/{document.name}"
+            name = document.name if document.namespace == namespace else full
+            known.append(name)
+            aliases.setdefault(document.name, name)
+        where = "" if "/" in gateway else f" in namespace {namespace}"
+        return f"there is no Gateway {gateway!r}{where}; {one_of(gateway, known, aliases)}"
+
+    def not_in_namespace(self, kind: str, name: str, namespace: str) -> str:
+        """Say that a namespace has no object of that kind and name."""
+        documents = self.of(kind)
+        others = sorted(one.namespace for one in documents if one.name == name)
+        if others:
+            allowed = f"there is one in namespace {' and in '.join(others)}"
+        else:
+            allowed = one_of(name, (one.name for one in documents if one.namespace == namespace))
+        return f"there is no {kind.rpartition('/')[2]} {name!r} in namespace {namespace}; {allowed}"
 
     def lanes_of(self, group: Document) -> list[Document]:
-        """The lanes of a lane group."""
+        """Return the lanes of a lane group."""
         return [lane for lane in self.of(asm.LANE) if group_of(lane) == group.name]
 
     def hosts_of_lane(self, lane: Document) -> list[str]:
-        """The Services that a lane holds: all of its group where it names none."""
+        """Return the Services of a lane: those that it lists, or else all of its group."""
         group = self.named(asm.LANE_GROUP, group_of(lane))
         if lane.body["spec"].get("services"):
             return hosts_of(lane)
@@ -95,41 +129,67 @@ class Inventory:
 
 
 def pod_labels(deployment: Document) -> Labels:
-    """The labels of a Deployment's pods."""
+    """Return the labels of a Deployment's pods."""
     return deployment.body["spec"]["template"]["metadata"].get("labels") or {}
 
 
 def group_of(lane: Document) -> str:
-    """The name of a lane's group; empty where it names none."""
+    """Return the name of a lane's group; empty if the lane has no such label."""
     labels: Labels = lane.body["metadata"].get("labels") or {}
     return labels.get(asm.GROUP_LABEL, "")
 
 
 def hosts_of(document: Document) -> list[str]:
-    """The Services that a lane group or a lane names."""
+    """Return the Services that a lane group or a lane lists."""
     services = document.body["spec"].get("services") or []
     return [host_of(service["name"], service["namespace"]) for service in services]
 
 
+def one_of_hosts(written: str, namespace: str, hosts: Iterable[str]) -> str:
+    """Say which hosts are allowed, as `one_of` does.
+
+    A short name stays short if the Service is in the same namespace. Every other host is given by
+    its full name.
+
+    Args:
+        written: the host in the manifest.
+        namespace: where a host without a dot is looked up.
+        hosts: the full names of the allowed Services.
+    """
+    known: list[str] = []
+    aliases: dict[str, str] = {}
+    for host in hosts:
+        name, owner, *_ = host.split(".")
+        shown = name if "." not in written and owner == namespace else host
+        known.append(shown)
+        aliases[f"{name}.{owner}"] = shown
+        aliases.setdefault(name, shown)
+    return one_of(written, known, aliases)
+
+
 def selects(selector: Labels, labels: Labels) -> bool:
-    """Whether a selector asks for pods with these labels. An empty one asks for none."""
+    """Whether a selector matches these labels. An empty selector matches nothing."""
     return bool(selector) and selector.items() <= labels.items()
 
 
-def miss(selector: Labels, pods: list[Labels], of: str = "") -> str | None:
-    """Why a selector finds none of these pods; None if it finds one.
+def unmatched(selector: Labels, pods: list[Labels], whose: str = "") -> str | None:
+    """Say why a selector matches none of these pods; None if it matches one.
 
     Args:
-        of: whose pods they are, for the user.
+        selector: labels, all of which a pod must have.
+        pods: the labels of each pod.
+        whose: which pods these are, such as "of mocka" or "in namespace default".
     """
     if any(selects(selector, labels) for labels in pods):
         return None
-    whose = f" of {of}" if of else ""
     if not selector:
         return "must name at least one label"
+    pod = f"pod {whose}" if whose else "pod"
     for name, value in selector.items():
         known = {labels[name] for labels in pods if name in labels}
+        if not known:
+            return f"no {pod} has the label {name}"
         if value not in known:
-            return f"{name}={value} is on no pod{whose}; {one_of(value, known)}"
+            return f"no {pod} has the label {name}={value}; {one_of(value, known)}"
     shown = ", ".join(f"{name}={value}" for name, value in selector.items())
-    return f"no pod{whose} has all of {shown}"
+    return f"no {pod} has all of the labels {shown}"

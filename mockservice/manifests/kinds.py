@@ -1,6 +1,6 @@
-"""The shapes of Kubernetes', Istio's and Gateway API's kinds: open, the fields that checks look at.
+"""Open shapes of the Kubernetes, Istio and Gateway API kinds, with the fields that checks read.
 
-Their own schemas are the cluster's business; these make the checks' reading of them safe.
+The cluster validates the full schemas. These shapes only make it safe to read the fields.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from mockservice.manifests import asm
-from mockservice.manifests.shapes import List, Map, Object, Shape, Text, Whole
+from mockservice.manifests.shapes import Integer, List, Map, Object, Shape, String
 
 SERVICE: Final = "Service"
 DEPLOYMENT: Final = "apps/Deployment"
@@ -18,7 +18,7 @@ VIRTUAL_SERVICE: Final = "networking.istio.io/VirtualService"
 API_GATEWAY: Final = "gateway.networking.k8s.io/Gateway"
 HTTP_ROUTE: Final = "gateway.networking.k8s.io/HTTPRoute"
 
-_PORT: Final = Whole(1, 65535)
+_PORT: Final = Integer(1, 65535)
 
 
 def _open(fields: dict[str, Shape], *required: str) -> Object:
@@ -31,13 +31,13 @@ def _kind(spec: Object) -> Object:
 
 _CONTAINER: Final = _open(
     {
-        "ports": List(_open({"name": Text(), "containerPort": _PORT}, "containerPort")),
-        "env": List(_open({"name": Text(), "value": Text()}, "name")),
+        "ports": List(_open({"name": String(), "containerPort": _PORT}, "containerPort")),
+        "env": List(_open({"name": String(), "value": String()}, "name")),
     }
 )
 _DEPLOYMENT: Final = _open(
     {
-        "replicas": Whole(),
+        "replicas": Integer(),
         "selector": _open({"matchLabels": Map()}),
         "template": _open(
             {
@@ -53,33 +53,33 @@ _DEPLOYMENT: Final = _open(
 )
 _SERVICE: Final = _open(
     {
-        "type": Text(),
+        "type": String(),
         "selector": Map(),
-        "ports": List(_open({"name": Text(), "port": _PORT}, "port")),
+        "ports": List(_open({"name": String(), "port": _PORT}, "port")),
     }
 )
 _DESTINATION_RULE: Final = _open(
     {
-        "host": Text(),
-        "subsets": List(_open({"name": Text(), "labels": Map()}, "name")),
+        "host": String(),
+        "subsets": List(_open({"name": String(), "labels": Map()}, "name")),
     },
     "host",
 )
 _ROUTE_DESTINATION: Final = _open(
     {
         "destination": _open(
-            {"host": Text(), "subset": Text(), "port": _open({"number": _PORT})}, "host"
+            {"host": String(), "subset": String(), "port": _open({"number": _PORT})}, "host"
         ),
-        "weight": Whole(),
-        # ASM's own addition: what stands in while the destination has no pod that is ready.
-        "fallback": _open({"target": _open({"host": Text(), "subset": Text()})}),
+        "weight": Integer(),
+        # An ASM extension: takes over while the destination has no ready pod.
+        "fallback": _open({"target": _open({"host": String(), "subset": String()})}),
     },
     "destination",
 )
 _VIRTUAL_SERVICE: Final = _open(
     {
-        "hosts": List(Text()),
-        "gateways": List(Text()),
+        "hosts": List(String()),
+        "gateways": List(String()),
         "http": List(
             _open(
                 {
@@ -90,9 +90,10 @@ _VIRTUAL_SERVICE: Final = _open(
         ),
     }
 )
-_REFERENCE: Final = _open({"kind": Text(), "name": Text(), "namespace": Text()}, "name")
+_REFERENCE: Final = _open({"kind": String(), "name": String(), "namespace": String()}, "name")
 _BACKEND: Final = _open(
-    {"kind": Text(), "name": Text(), "namespace": Text(), "port": _PORT, "weight": Whole()}, "name"
+    {"kind": String(), "name": String(), "namespace": String(), "port": _PORT, "weight": Integer()},
+    "name",
 )
 _HTTP_ROUTE: Final = _open(
     {

@@ -1,4 +1,4 @@
-"""Checks of ASM's lane groups and lanes: that they fit each other, the Services and the pods."""
+"""Checks that ASM's lane groups and lanes fit each other, the Services and the pods."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from mockservice.manifests.inventory import (
     Inventory,
     group_of,
     hosts_of,
-    miss,
+    one_of_hosts,
+    unmatched,
 )
 from mockservice.manifests.kinds import GATEWAY
 from mockservice.manifests.problems import Problem, one_of, problem
-from mockservice.manifests.routes import check_weights, no_service
+from mockservice.manifests.routes import check_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from mockservice.manifests.documents import Document
 
@@ -35,24 +36,19 @@ def check(inventory: Inventory) -> Iterator[Problem]:
             yield from _check_lane(inventory, own_group, lane)
             yield from _check_entrance(own_group, lane)
         else:
-            known = one_of(name, (one.name for one in inventory.of(asm.LANE_GROUP)))
-            reason = (
-                f"there is no lane group {name!r}; {known}" if name else f"must be set; {known}"
-            )
-            yield problem(lane, f"metadata.labels.{asm.GROUP_LABEL}", reason)
+            allowed = one_of(name, (one.name for one in inventory.of(asm.LANE_GROUP)))
+            missing = f"there is no lane group {name!r}" if name else "must be set"
+            yield problem(lane, f"metadata.labels.{asm.GROUP_LABEL}", f"{missing}; {allowed}")
 
 
 def _check_group(inventory: Inventory, group: Document) -> Iterator[Problem]:
     for index, host in enumerate(hosts_of(group)):
         if host not in inventory.services:
-            yield problem(group, f"spec.services[{index}]", no_service(inventory, host))
+            reason = inventory.no_service(host, "default")
+            yield problem(group, f"spec.services[{index}]", reason)
     gateway = group.body["spec"]["ingress"]["gateway"]
     if not inventory.named(GATEWAY, gateway["name"], gateway["namespace"]):
-        known = [one.name for one in inventory.of(GATEWAY) if one.namespace == gateway["namespace"]]
-        reason = (
-            f"there is no Gateway {gateway['name']!r} in {gateway['namespace']};"
-            f" {one_of(gateway['name'], known)}"
-        )
+        reason = inventory.not_in_namespace(GATEWAY, gateway["name"], gateway["namespace"])
         yield problem(group, "spec.ingress.gateway.name", reason)
     lanes = inventory.lanes_of(group)
     if not lanes:
@@ -69,7 +65,8 @@ def _check_group(inventory: Inventory, group: Document) -> Iterator[Problem]:
             yield from check_weights(last, "spec.ingressWeight.weight", [*weights.values()])
         else:
             place = "spec.ingress.ingressRouting.ingressRoutingStrategy"
-            yield problem(group, place, f"{asm.WEIGHTS}, but no lane has an ingressWeight")
+            reason = f"{asm.WEIGHTS!r}: at least one lane must have an ingressWeight"
+            yield problem(group, place, reason)
 
 
 def _check_baseline(inventory: Inventory, group: Document) -> Iterator[Problem]:
@@ -86,44 +83,35 @@ def _check_baseline(inventory: Inventory, group: Document) -> Iterator[Problem]:
         namespace, _, name = service.rpartition("/")
         host = host_of(name, namespace)
         if host not in hosts:
-            known = one_of(service, map(_short, hosts))
-            reason = f"is no service of lane group {group.name}; {known}"
-            yield problem(group, inside, reason)
+            yield problem(group, inside, _not_in_group(group, service))
         elif target not in lanes:
-            reason = (
-                f"there is no lane {target!r} in lane group {group.name}; {one_of(target, lanes)}"
-            )
-            yield problem(group, inside, reason)
+            yield problem(group, inside, _no_lane(group, target, lanes))
         elif host not in lanes[target]:
-            yield problem(group, inside, f"lane {target} does not hold {_short(host)}")
+            yield problem(group, inside, f"lane {target} does not have {_short(host)}")
         hosts.pop(host, None)
     baseline: str | None = mode.get("fallbackTarget")
     if baseline and baseline not in lanes:
-        known = one_of(baseline, lanes)
-        reason = f"there is no lane {baseline!r} in lane group {group.name}; {known}"
-        yield problem(group, f"{place}.fallbackTarget", reason)
+        yield problem(group, f"{place}.fallbackTarget", _no_lane(group, baseline, lanes))
     elif baseline and (missing := [_short(host) for host in hosts if host not in lanes[baseline]]):
-        reason = f"the baseline must hold every service, but {baseline} lacks {', '.join(missing)}"
+        reason = f"the baseline must have every service, but {baseline} lacks {', '.join(missing)}"
         yield problem(group, f"{place}.fallbackTarget", reason)
 
 
 def _check_lane(inventory: Inventory, group: Document, lane: Document) -> Iterator[Problem]:
     hosts = hosts_of(group)
-    held = inventory.hosts_of_lane(lane)
+    own_hosts = inventory.hosts_of_lane(lane)
     labels: dict[str, str] = lane.body["spec"]["labelSelector"]
-    for index, host in enumerate(held):
+    for index, host in enumerate(own_hosts):
         if host not in hosts:
-            known = one_of(_short(host), map(_short, hosts))
-            reason = f"{_short(host)} is no service of lane group {group.name}; {known}"
-            yield problem(lane, f"spec.services[{index}]", reason)
+            yield problem(lane, f"spec.services[{index}]", _not_in_group(group, _short(host)))
             continue
         pods = inventory.pods_of(host) if host in inventory.services else []
-        if pods and (missed := miss(labels, pods, of=_short(host))):
-            yield problem(lane, "spec.labelSelector", missed)
-    missing = [_short(host) for host in hosts if host not in held]
+        if pods and (reason := unmatched(labels, pods, f"of {_short(host)}")):
+            yield problem(lane, "spec.labelSelector", reason)
+    missing = [_short(host) for host in hosts if host not in own_hosts]
     if missing and not group.body["spec"].get("isPermissive"):
         reason = (
-            f"a strict lane must hold every service of its group, but lacks {', '.join(missing)}"
+            f"a strict lane must have every service of its group, but lacks {', '.join(missing)}"
         )
         yield problem(lane, "spec.services", reason)
     for other in inventory.lanes_of(group):
@@ -137,22 +125,26 @@ def _check_lane(inventory: Inventory, group: Document, lane: Document) -> Iterat
 def _check_entrance(group: Document, lane: Document) -> Iterator[Problem]:
     spec = lane.body["spec"]
     weight, rules = spec.get("ingressWeight"), spec.get("ingressRules") or []
-    place = "spec.ingressWeight"
-    if weight and _strategy(group) != asm.WEIGHTS:
-        reason = f"lane group {group.name} has not ingressRoutingStrategy: {asm.WEIGHTS}"
-        yield problem(lane, place, reason)
-    if rules and _strategy(group) != asm.RULES:
-        reason = f"lane group {group.name} has not ingressRoutingStrategy: {asm.RULES}"
-        yield problem(lane, "spec.ingressRules", reason)
-    entered = {f"spec.ingressRules[{n}].route": rule["route"] for n, rule in enumerate(rules)}
+    entrances = {f"spec.ingressRules[{n}].route": rule["route"] for n, rule in enumerate(rules)}
+    if rules:
+        yield from _check_strategy(group, lane, "spec.ingressRules", asm.RULES)
     if weight:
-        entered[place] = weight
-    for inside, route in entered.items():
+        yield from _check_strategy(group, lane, "spec.ingressWeight", asm.WEIGHTS)
+        entrances["spec.ingressWeight"] = weight
+    for place, route in entrances.items():
         host = route["destination"]["host"]
         if full_host(host, "default") not in hosts_of(group):
-            known = one_of(host, hosts_of(group))
-            reason = f"{host!r} is no service of lane group {group.name}; {known}"
-            yield problem(lane, f"{inside}.destination.host", reason)
+            allowed = one_of_hosts(host, "default", hosts_of(group))
+            reason = f"lane group {group.name} has no service {host!r}; {allowed}"
+            yield problem(lane, f"{place}.destination.host", reason)
+
+
+def _check_strategy(group: Document, lane: Document, place: str, needed: str) -> Iterator[Problem]:
+    if (strategy := _strategy(group)) != needed:
+        reason = (
+            f"needs ingressRoutingStrategy {needed!r}, but lane group {group.name} has {strategy!r}"
+        )
+        yield problem(lane, place, reason)
 
 
 def _strategy(group: Document) -> str:
@@ -161,7 +153,17 @@ def _strategy(group: Document) -> str:
     return strategy
 
 
+def _no_lane(group: Document, name: str, lanes: Iterable[str]) -> str:
+    return f"there is no lane {name!r} in lane group {group.name}; {one_of(name, lanes)}"
+
+
+def _not_in_group(group: Document, service: str) -> str:
+    known = [_short(host) for host in hosts_of(group)]
+    aliases = {name.rpartition("/")[2]: name for name in known}
+    return f"lane group {group.name} has no service {service!r}; {one_of(service, known, aliases)}"
+
+
 def _short(host: str) -> str:
-    """A Service as `serviceLevelFallbackTarget` has it: `default/mocka`."""
+    """Return a Service as `serviceLevelFallbackTarget` names it: `default/mocka`."""
     name, namespace, *_ = host.split(".")
     return f"{namespace}/{name}"

@@ -1,4 +1,4 @@
-"""What is wrong with manifests, one line for each."""
+"""Problems in manifests: one line each."""
 
 from __future__ import annotations
 
@@ -7,34 +7,42 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from mockservice.manifests.documents import Document
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A field that cannot work, as one line for the user."""
+    """A field with a value that cannot work, as one line for the user."""
 
     place: str
     """The file, the line, the object and the field."""
     reason: str
-    """The value, and what is expected."""
+    """The value and what is allowed."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.reason}"
 
 
 def problem(document: Document, place: str, reason: str) -> Problem:
-    """A problem with the field of a document that `place` names."""
+    """Make a problem with the field `place` of a document."""
     return Problem(document.where(place), reason)
 
 
-def one_of(name: str, known: Iterable[str]) -> str:
-    """Say what a name must be: one of those that there are, the likely one first."""
-    names = sorted(set(known))
+def one_of(written: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
+    """Say which values are allowed: the one that resembles `written`, or else all of them.
+
+    Args:
+        written: what the manifest has. It is never suggested.
+        known: the values that exist.
+        aliases: other spellings, each with the known value that it stands for.
+    """
+    names = sorted(set(known) - {written})
     if not names:
         return "there is none"
-    if meant := get_close_matches(name, names, n=1):
-        return f"did you mean {meant[0]!r}?"
+    spellings = {**(aliases or {}), **{name: name for name in names}}
+    for spelling in get_close_matches(written, spellings, n=len(spellings)):
+        if spellings[spelling] in names:
+            return f"did you mean {spellings[spelling]!r}?"
     return f"must be one of {', '.join(names)}" if len(names) > 1 else f"there is only {names[0]}"

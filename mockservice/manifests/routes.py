@@ -1,11 +1,11 @@
-"""Checks of subsets and routes: that each of them leads to pods."""
+"""Checks that each subset and each route leads to pods."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from mockservice.manifests.hosts import full_host, host_of
-from mockservice.manifests.inventory import Inventory, miss
+from mockservice.manifests.hosts import ALL_SIDECARS, full_host, host_of
+from mockservice.manifests.inventory import Inventory, unmatched
 from mockservice.manifests.kinds import (
     API_GATEWAY,
     DESTINATION_RULE,
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mockservice.manifests.documents import Document
-
-_ALL_WEIGHTS: Final = 100
-_ALL_PODS: Final = "mesh"
-"""The word for all sidecars in a VirtualService's `gateways`."""
 
 
 def check(inventory: Inventory) -> Iterator[Problem]:
@@ -40,19 +36,11 @@ def check(inventory: Inventory) -> Iterator[Problem]:
             yield from _check_backends(inventory, http_route, rule, f"spec.rules[{index}]")
 
 
-def no_service(inventory: Inventory, host: str) -> str:
-    """Say that a host is none of the Services."""
-    known = inventory.services
-    if "." not in host.removesuffix("."):
-        known = {service.name: service for service in known.values()}
-    return f"there is no Service {host!r}; {one_of(host, known)}"
-
-
 def check_weights(document: Document, place: str, weights: list[int]) -> Iterator[Problem]:
-    """Check that weights are percents."""
-    if sum(weights) != _ALL_WEIGHTS:
-        added = f" {' + '.join(map(str, weights))} is" if len(weights) > 1 else ""
-        reason = f"weights must add up to {_ALL_WEIGHTS}, but{added} {sum(weights)}"
+    """Check that weights add up to 100."""
+    if sum(weights) != 100:
+        terms = f" {' + '.join(map(str, weights))} is" if len(weights) > 1 else ""
+        reason = f"weights must add up to 100, but{terms} {sum(weights)}"
         yield problem(document, place, reason)
 
 
@@ -60,41 +48,34 @@ def _check_subsets(inventory: Inventory, rule: Document) -> Iterator[Problem]:
     spec = rule.body["spec"]
     host = full_host(spec["host"], rule.namespace)
     if host not in inventory.services:
-        yield problem(rule, "spec.host", no_service(inventory, spec["host"]))
+        yield problem(rule, "spec.host", inventory.no_service(spec["host"], rule.namespace))
         return
     seen: set[str] = set()
     for index, subset in enumerate(spec.get("subsets") or []):
         place = f"spec.subsets[{index}]"
         if subset["name"] in seen:
-            yield problem(rule, f"{place}.name", f"there is another subset {subset['name']!r}")
+            yield problem(rule, f"{place}.name", f"duplicate subset {subset['name']!r}")
         seen.add(subset["name"])
         labels = subset.get("labels") or {}
         pods, name = inventory.pods_of(host), inventory.services[host].name
-        if pods and labels and (reason := miss(labels, pods, of=name)):
+        if pods and labels and (reason := unmatched(labels, pods, f"of {name}")):
             yield problem(rule, f"{place}.labels", reason)
 
 
 def _check_hosts(inventory: Inventory, service: Document) -> Iterator[Problem]:
-    gateways = service.body["spec"].get("gateways") or [_ALL_PODS]
+    gateways = service.body["spec"].get("gateways") or [ALL_SIDECARS]
     for index, gateway in enumerate(gateways):
-        if gateway == _ALL_PODS:
+        if gateway == ALL_SIDECARS:
             continue
         namespace, _, name = gateway.rpartition("/")
         if not inventory.named(GATEWAY, name, namespace or service.namespace):
-            place = f"spec.gateways[{index}]"
-            known = [_gateway_name(one, service.namespace) for one in inventory.of(GATEWAY)]
-            yield problem(
-                service, place, f"there is no Gateway {gateway!r}; {one_of(gateway, known)}"
-            )
-    if _ALL_PODS in gateways:
+            reason = inventory.no_gateway(gateway, service.namespace)
+            yield problem(service, f"spec.gateways[{index}]", reason)
+    if ALL_SIDECARS in gateways:
         for index, host in enumerate(service.body["spec"].get("hosts") or []):
             if "*" not in host and full_host(host, service.namespace) not in inventory.services:
-                yield problem(service, f"spec.hosts[{index}]", no_service(inventory, host))
-
-
-def _gateway_name(gateway: Document, namespace: str) -> str:
-    own = gateway.namespace == namespace
-    return gateway.name if own else f"{gateway.namespace}/{gateway.name}"
+                reason = inventory.no_service(host, service.namespace)
+                yield problem(service, f"spec.hosts[{index}]", reason)
 
 
 def _check_route(
@@ -102,8 +83,8 @@ def _check_route(
 ) -> Iterator[Problem]:
     for index, match in enumerate(route.get("match") or []):
         labels = match.get("sourceLabels")
-        # Callers may be of any namespace.
-        if labels and (reason := miss(labels, inventory.pods())):
+        # The caller may be in any namespace.
+        if labels and (reason := unmatched(labels, inventory.pods())):
             yield problem(service, f"{place}.match[{index}].sourceLabels", reason)
     routed = route.get("route") or []
     for index, destination in enumerate(routed):
@@ -123,27 +104,29 @@ def _check_destination(
 ) -> Iterator[Problem]:
     host = full_host(destination["host"], service.namespace)
     if host not in inventory.services:
-        yield problem(service, f"{place}.host", no_service(inventory, destination["host"]))
+        yield problem(
+            service, f"{place}.host", inventory.no_service(destination["host"], service.namespace)
+        )
         return
     number = (destination.get("port") or {}).get("number")
     if number is not None and (reason := inventory.no_port(host, number)):
         yield problem(service, f"{place}.port.number", reason)
     subset = destination.get("subset")
-    if subset is not None and subset not in inventory.subsets.get(host, ()):
-        known = one_of(subset, inventory.subsets.get(host, ()))
+    known = inventory.subsets.get(host, ())
+    if subset is not None and subset not in known:
         name = inventory.services[host].name
-        reason = f"no DestinationRule and no lane makes a subset {subset!r} of {name}; {known}"
+        allowed = one_of(subset, known)
+        reason = f"no DestinationRule or lane defines subset {subset!r} of {name}; {allowed}"
         yield problem(service, f"{place}.subset", reason)
 
 
 def _check_parents(inventory: Inventory, route: Document) -> Iterator[Problem]:
     for index, parent in enumerate(route.body["spec"].get("parentRefs") or []):
-        kind = parent.get("kind") or "Gateway"
-        wanted = {"Gateway": API_GATEWAY, "Service": SERVICE}.get(kind)
+        kinds = {"Gateway": API_GATEWAY, "Service": SERVICE}
+        kind = kinds.get(parent.get("kind") or "Gateway")
         namespace = parent.get("namespace") or route.namespace
-        if wanted and not inventory.named(wanted, parent["name"], namespace):
-            known = [one.name for one in inventory.of(wanted) if one.namespace == namespace]
-            reason = f"there is no {kind} {parent['name']!r}; {one_of(parent['name'], known)}"
+        if kind and not inventory.named(kind, parent["name"], namespace):
+            reason = inventory.not_in_namespace(kind, parent["name"], namespace)
             yield problem(route, f"spec.parentRefs[{index}].name", reason)
 
 
@@ -158,13 +141,12 @@ def _check_backends(
         namespace = backend.get("namespace") or route.namespace
         host = host_of(backend["name"], namespace)
         if host not in inventory.services:
-            names = [one.name for one in inventory.of(SERVICE) if one.namespace == namespace]
-            reason = f"there is no Service {backend['name']!r}; {one_of(backend['name'], names)}"
+            reason = inventory.not_in_namespace(SERVICE, backend["name"], namespace)
             yield problem(route, f"{inside}.name", reason)
-        elif missed := inventory.no_port(host, backend.get("port")):
-            yield problem(route, f"{inside}.port", missed)
+        elif port_reason := inventory.no_port(host, backend.get("port")):
+            yield problem(route, f"{inside}.port", port_reason)
     weights = [backend.get("weight") for backend in backends]
     if any(weight is not None for weight in weights):
-        # One that has none counts as 1.
-        counted = [1 if weight is None else weight for weight in weights]
-        yield from check_weights(route, f"{place}.backendRefs", counted)
+        # The default weight is 1.
+        effective = [1 if weight is None else weight for weight in weights]
+        yield from check_weights(route, f"{place}.backendRefs", effective)

@@ -1,7 +1,6 @@
-"""The shape of an object: which fields it has, and what they hold.
+"""Shapes: the fields of an object and the types of their values.
 
-A shape is closed, and refuses fields that it does not know by their name; or open, and knows only
-those that the checks look at.
+A closed shape refuses unknown fields. An open one lists only the fields that the checks read.
 """
 
 from __future__ import annotations
@@ -18,102 +17,108 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A text; one of `allowed` where that is given."""
+class String:
+    """A string. If `allowed` is given, it must be one of these."""
 
     allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """A whole number from `least` to `most`."""
+class Integer:
+    """An integer from `minimum` to `maximum`."""
 
-    least: int = 0
-    most: int = 2**31 - 1
+    minimum: int = 0
+    maximum: int = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class Boolean:
     """True or false."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anything:
-    """Whatever it is, nobody looks at it."""
+    """Any value: nothing here reads it."""
 
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """A list of the same; of at least one where it must not be empty."""
+    """A list of values that all have the same shape."""
 
     of: Shape
     empty: bool = True
+    """Whether the list may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """The same under names of the user's own, such as labels."""
+    """An object with keys that the user chooses, such as labels; the values have one shape."""
 
-    of: Shape = field(default_factory=Text)
+    of: Shape = field(default_factory=String)
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """Fields by their names."""
+    """An object with known fields."""
 
     fields: Mapping[str, Shape]
     required: tuple[str, ...] = ()
     open: bool = False
+    """Whether other fields are allowed."""
     single: bool = False
-    """Exactly one of the fields is set."""
+    """Whether exactly one of the fields must be set."""
 
 
-Shape = Text | Whole | Flag | Anything | List | Map | Object
+Shape = String | Integer | Boolean | Anything | List | Map | Object
 
 _EXPECTED: Final = {
-    Text: "text",
-    Whole: "a whole number",
-    Flag: "true or false",
+    String: "a string",
+    Integer: "an integer",
+    Boolean: "true or false",
     List: "a list",
     Map: "an object",
     Object: "an object",
 }
 
 
-def misfits(document: Document, shape: Shape, value: Any, place: str = "") -> Iterator[Problem]:
-    """What of a value does not fit its shape. A field that is null is one that is not there."""
+def violations(document: Document, shape: Shape, value: Any, place: str = "") -> Iterator[Problem]:
+    """Yield a problem for each part of a value that does not fit its shape.
+
+    A field that is null counts as absent.
+    """
     match shape, value:
-        case (Anything(), _) | (Text(allowed=()), str()) | (Flag(), bool()):
+        case (Anything(), _) | (String(allowed=()), str()) | (Boolean(), bool()):
             return
-        case Text(allowed=allowed), str():
+        case String(allowed=allowed), str():
             if value not in allowed:
                 yield problem(document, place, f"{value!r}: {one_of(value, allowed)}")
-        case Whole(least=least, most=most), int() if not isinstance(value, bool):
-            if not least <= value <= most:
-                yield problem(document, place, f"{value}: must be from {least} to {most}")
+        # In Python a bool is an int too.
+        case Integer(minimum, maximum), int() if not isinstance(value, bool):
+            if not minimum <= value <= maximum:
+                yield problem(document, place, f"{value}: must be from {minimum} to {maximum}")
         case List(of=of, empty=empty), list():
             if not value and not empty:
                 yield problem(document, place, "must not be empty")
             for index, item in enumerate(value):
-                yield from misfits(document, of, item, f"{place}[{index}]")
+                yield from violations(document, of, item, f"{place}[{index}]")
         case Map(of=of), dict():
             for name, item in value.items():
-                yield from misfits(document, of, item, _inside(place, name))
+                yield from violations(document, of, item, _inside(place, name))
         case Object(), dict():
-            yield from _misfits_of_fields(document, shape, value, place)
+            yield from _field_violations(document, shape, value, place)
         case _:
-            shown = "nothing" if value is None else repr(value)
+            shown = "null" if value is None else repr(value)
             yield problem(document, place, f"must be {_EXPECTED[type(shape)]}, not {shown}")
 
 
-def _misfits_of_fields(
+def _field_violations(
     document: Document, shape: Object, value: dict[str, Any], place: str
 ) -> Iterator[Problem]:
     present = {name: item for name, item in value.items() if item is not None}
     for name in value:
         if name not in shape.fields and not shape.open:
             known = one_of(name, shape.fields)
-            yield problem(document, _inside(place, name), f"there is no such field; {known}")
+            yield problem(document, _inside(place, name), f"unknown field; {known}")
     for name in shape.required:
         if name not in present:
             yield problem(document, _inside(place, name), "must be set")
@@ -121,7 +126,7 @@ def _misfits_of_fields(
         yield problem(document, place, f"must have exactly one of {', '.join(shape.fields)}")
     for name, item in present.items():
         if name in shape.fields:
-            yield from misfits(document, shape.fields[name], item, _inside(place, name))
+            yield from violations(document, shape.fields[name], item, _inside(place, name))
 
 
 def _inside(place: str, name: str) -> str:

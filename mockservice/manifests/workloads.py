@@ -1,4 +1,4 @@
-"""Checks of Services and Deployments: who is behind a name, and which name comes next."""
+"""Checks of Services and Deployments: a Service has pods, and each hop's upstream exists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mockservice.manifests.hosts import host_of
-from mockservice.manifests.inventory import Inventory, miss, pod_labels, selects
+from mockservice.manifests.inventory import Inventory, pod_labels, selects, unmatched
 from mockservice.manifests.kinds import DEPLOYMENT, SERVICE
 from mockservice.manifests.problems import Problem, one_of, problem
 
@@ -28,12 +28,12 @@ def check(inventory: Inventory) -> Iterator[Problem]:
 
 def _check_labels(deployment: Document) -> Iterator[Problem]:
     labels = pod_labels(deployment)
-    wanted: dict[str, str] = deployment.body["spec"]["selector"].get("matchLabels") or {}
-    for name, value in wanted.items():
+    expected: dict[str, str] = deployment.body["spec"]["selector"].get("matchLabels") or {}
+    for name, value in expected.items():
         if labels.get(name) != value:
             place = f"spec.template.metadata.labels.{name}"
-            shown = repr(labels[name]) if name in labels else "nothing"
-            reason = f"must be {value!r}, as the selector asks for, not {shown}"
+            shown = f", not {labels[name]!r}" if name in labels else ""
+            reason = f"must be {value!r} as in spec.selector{shown}"
             yield problem(deployment, place, reason)
 
 
@@ -41,10 +41,11 @@ def _check_selector(inventory: Inventory, service: Document) -> Iterator[Problem
     spec = service.body["spec"]
     selector = spec.get("selector")
     if selector is None:
-        # Whoever makes such a Service says himself what is behind it.
+        # The user manages the endpoints of such a Service.
         return
-    if reason := miss(selector, inventory.pods(service.namespace)):
-        yield problem(service, "spec.selector", f"selects no Deployment: {reason}")
+    whose = f"in namespace {service.namespace}"
+    if reason := unmatched(selector, inventory.pods(service.namespace), whose):
+        yield problem(service, "spec.selector", reason)
         return
     names = {
         port["name"]
@@ -58,9 +59,8 @@ def _check_selector(inventory: Inventory, service: Document) -> Iterator[Problem
         target = port.get("targetPort")
         if isinstance(target, str) and target not in names:
             place = f"spec.ports[{index}].targetPort"
-            yield problem(
-                service, place, f"no container has port {target!r}; {one_of(target, names)}"
-            )
+            reason = f"no container has a port named {target!r}; {one_of(target, names)}"
+            yield problem(service, place, reason)
 
 
 def _check_upstream(inventory: Inventory, deployment: Document) -> Iterator[Problem]:
@@ -74,7 +74,7 @@ def _check_upstream(inventory: Inventory, deployment: Document) -> Iterator[Prob
 
 
 def _upstream_reason(inventory: Inventory, url: str, namespace: str) -> str | None:
-    """What is wrong with an `upstream_url`; None if nothing is."""
+    """Say what is wrong with an `upstream_url`; None if nothing is."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -82,22 +82,17 @@ def _upstream_reason(inventory: Inventory, url: str, namespace: str) -> str | No
         host = port = None
     if not host or parts.scheme not in ("http", "https"):
         return "must be an http or https URL with a host"
-    name = _service_named(inventory, host.rstrip("."), namespace)
-    if name is None:
+    host = host.rstrip(".")
+    service = _service_of(inventory, host, namespace)
+    if service is None:
         return None
-    if name not in inventory.services:
-        known = {
-            service.name
-            if service.namespace == namespace
-            else f"{service.name}.{service.namespace}"
-            for service in inventory.services.values()
-        }
-        return f"there is no Service {host!r}; {one_of(host, known)}"
-    return inventory.no_port(name, port or (443 if parts.scheme == "https" else 80))
+    if service not in inventory.services:
+        return inventory.no_service(host, namespace)
+    return inventory.no_port(service, port or (443 if parts.scheme == "https" else 80))
 
 
-def _service_named(inventory: Inventory, host: str, namespace: str) -> str | None:
-    """The full name of the Service that a pod means by a host; None if it is outside of here.
+def _service_of(inventory: Inventory, host: str, namespace: str) -> str | None:
+    """Return the full name of the Service that a host means in a pod; None for other hosts.
 
     Source: Kubernetes, "DNS for Services and Pods".
     """

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from mockservice.manifests.hosts import full_host, host_of
+from mockservice.mesh import model
 from mockservice.mesh.istio import Ingress, read_match
 from mockservice.mesh.model import (
+    DeclaredLane,
     Destination,
     HeaderChanges,
     Headers,
@@ -267,3 +269,24 @@ def carriers(group: LaneGroup) -> list[LaneCarrier]:
     if not group.permissive or group.trace_header == group.route_header:
         return []
     return [LaneCarrier(group.trace_header, group.route_header, group.hosts)]
+
+
+def declared(group: LaneGroup, lanes: list[Lane]) -> model.LaneGroup:
+    """The lanes as they are declared."""
+    return model.LaneGroup(
+        name=group.name,
+        hosts=group.hosts,
+        lanes=tuple(
+            DeclaredLane(
+                lane.name,
+                lane.labels,
+                tuple(host for host in group.hosts if not group.permissive or _holds(lane, host)),
+                lane.source,
+            )
+            for lane in lanes
+        ),
+        route_header=group.route_header if group.permissive else None,
+        baseline=group.fallback or None if group.permissive else None,
+        baselines=tuple(group.fallbacks.items()) if group.permissive else (),
+        source=group.source,
+    )

@@ -1,10 +1,14 @@
-"""What can go wrong when manifests are read as a mesh."""
+"""The error for manifests that cannot become a mesh."""
 
 from __future__ import annotations
 
 
 class RefusedError(Exception):
-    """Manifests that cannot be run, with one line for each reason."""
+    """The manifests are invalid or not supported.
+
+    Attributes:
+        problems: one line for each problem.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))

@@ -1,4 +1,4 @@
-"""Reading a manifest field by field, so that what nobody reads is refused by name."""
+"""Reads a manifest field by field, and refuses by name each field that no reader knows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _NOT_SUPPORTED: Final = "not supported by local lanes"
 
-# Go's time.ParseDuration, which Kubernetes' and Istio's durations are written for.
+# The format of Go's time.ParseDuration, which Kubernetes and Istio use.
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -27,9 +27,9 @@ _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 class Fields:
     """The fields of one object of a manifest.
 
-    Every getter takes its field off the list; on leaving the `with` block, fields that nobody
-    asked for become problems, as do values of another type than the one asked for. Reading goes
-    on after a problem, so that all of them are told at once.
+    Each getter marks its field as read and checks the type of the value. At the end of the `with`
+    block, each unread field becomes a problem. Reading continues after a problem, so that the user
+    sees all problems at once.
     """
 
     def __init__(self, document: Document, problems: list[str], body: Any, path: str = "") -> None:
@@ -59,54 +59,54 @@ class Fields:
 
     @property
     def source(self) -> Source:
-        """Where this object stands."""
+        """The place of this object."""
         return self._document.source(self._path)
 
     @property
     def document(self) -> Source:
-        """Where the whole document stands."""
+        """The place of the whole document."""
         return self._document.source()
 
     def refuse(self, name: str, reason: str = _NOT_SUPPORTED) -> None:
-        """Note a problem with one field."""
+        """Add a problem with one field."""
         self._problems.append(f"{self._document.where(self._path_of(name))}: {reason}")
 
     def ignore(self, *names: str) -> None:
-        """Accept fields that change nothing on one machine."""
+        """Accept fields that have no effect in local lanes."""
         for name in names:
             self._unread.pop(name, None)
 
     def text(self, name: str, default: str = "", allowed: tuple[str, ...] = ()) -> str:
-        """A text; one of `allowed` where that is given."""
-        value: str = self._take(name, default, str, "text")
+        """Return a string. If `allowed` is given, it must be one of these."""
+        value: str = self._take(name, default, str, "a string")
         if value and allowed and value not in allowed:
-            self.refuse(name, f"{value!r} is {_NOT_SUPPORTED}, which know {', '.join(allowed)}")
+            self.refuse(name, f"{value!r}: {_NOT_SUPPORTED}; must be {' or '.join(allowed)}")
         return value
 
     def header(self, name: str) -> str:
-        """The name of a header, in lower case (RFC 9110 section 5.6.2)."""
+        """Return a header name in lower case (RFC 9110 section 5.6.2)."""
         value = self.text(name)
         if value and not _HEADER_NAME.fullmatch(value):
-            self.refuse(name, f"{value!r} is no name of a header")
+            self.refuse(name, f"{value!r}: must be a header name")
             return ""
         return value.lower()
 
     def number(self, name: str, default: Any = None) -> Any:
-        """A whole number, or the default."""
-        return self._take(name, default, int, "a whole number")
+        """Return an integer."""
+        return self._take(name, default, int, "an integer")
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """True or false."""
+        """Return a boolean."""
         value = self._take(name, default, bool, "true or false")
         return bool(value)
 
     def scalar(self, name: str) -> str | int | None:
-        """A name or a number, such as a port."""
-        value: str | int | None = self._take(name, None, (str, int), "a name or a number")
+        """Return a string or an integer, such as a port's name or number."""
+        value: str | int | None = self._take(name, None, (str, int), "a string or an integer")
         return value
 
     def percent(self, name: str, default: float) -> float:
-        """Istio's `Percent`: an object with a `value` from 0 to 100."""
+        """Return an Istio `Percent`, which is an object with a `value` from 0 to 100."""
         if name not in self:
             self.ignore(name)
             return default
@@ -115,52 +115,52 @@ class Fields:
             return float(value)
 
     def seconds(self, name: str) -> float | None:
-        """A duration such as `1.5s` or `1h30m`, in seconds."""
+        """Return a duration such as `1.5s` or `1h30m`, in seconds."""
         value = self._take(name, None, str, "a duration")
         if value is None:
             return None
         if not _DURATION.fullmatch(value):
-            self.refuse(name, f"{value!r} is no duration, such as 500ms, 5s or 1m30s")
+            self.refuse(name, f"{value!r}: must be a duration such as 500ms, 5s or 1m30s")
             return None
         parts = _DURATION_PART.findall(value)
         return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
     def pairs(self, name: str) -> Pairs:
-        """Names and texts, such as labels."""
-        mapping = self._take(name, {}, dict, "names and texts")
+        """Return an object with string values, such as labels."""
+        mapping = self._take(name, {}, dict, "an object")
         for key, value in mapping.items():
             if not isinstance(value, str):
-                self.refuse(f"{name}.{key}", f"must be text, not {value!r}")
+                self.refuse(f"{name}.{key}", f"must be a string, not {value!r}")
         return pairs({str(key): str(value) for key, value in mapping.items()})
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts."""
+        """Return a list of strings."""
         return tuple(str(item) for item in self._take(name, [], list, "a list"))
 
     def object(self, name: str) -> Fields:
-        """The fields of an object; of none where there is no such field."""
+        """Return the fields of an object; no fields if the object is absent."""
         value = self._take(name, {}, dict, "an object")
         return Fields(self._document, self._problems, value, self._path_of(name))
 
     def objects(self, name: str) -> Iterator[Fields]:
-        """The fields of each object in a list."""
+        """Yield the fields of each object in a list."""
         for index, value in enumerate(self._take(name, [], list, "a list")):
             path = f"{self._path_of(name)}[{index}]"
             yield Fields(self._document, self._problems, value, path)
 
     def each(self, name: str, read: Callable[[Fields], T]) -> tuple[T, ...]:
-        """Each object in a list, as `read` reads it."""
+        """Apply `read` to each object in a list."""
         return tuple(read(fields) for fields in self.objects(name))
 
     def optional(self, name: str, read: Callable[[Fields], T]) -> T | None:
-        """An object as `read` reads it, or None where there is no such field."""
+        """Apply `read` to an object; None if the object is absent."""
         if name in self:
             return read(self.object(name))
         self.ignore(name)
         return None
 
     def named(self, name: str, read: Callable[[Fields], T]) -> tuple[tuple[str, T], ...]:
-        """The objects of an object, each under its own name."""
+        """Apply `read` to each value of an object; return pairs of key and result."""
         with self.object(name) as fields:
             return tuple((key, read(fields.object(key))) for key in list(fields._unread))
 
@@ -172,7 +172,7 @@ class Fields:
         value = self._fields.get(name)
         if value is None:
             return default
-        # To Python a truth value is a number as well.
+        # In Python a bool is an int too.
         if not isinstance(value, types) or (types is not bool and isinstance(value, bool)):
             self.refuse(name, f"must be {expected}, not {value!r}")
             return default

@@ -1,4 +1,6 @@
-"""Gateway API's Gateway and HTTPRoute (gateway.networking.k8s.io), at the gateway and for Services.
+"""Reads Gateway API's Gateway and HTTPRoute (gateway.networking.k8s.io).
+
+An HTTPRoute attaches to a Gateway, or to a Service for the calls between pods.
 
 Source: Gateway API, "HTTPRoute" and GEP-1324 (routes bound to Services).
 """
@@ -35,13 +37,13 @@ _HEADERS: Final[dict[str, TextKind]] = {"Exact": "exact", "RegularExpression": "
 
 @dataclass(frozen=True, slots=True)
 class HttpRoutes:
-    """The routes of HTTPRoutes, by the host that they are for."""
+    """The routes of HTTPRoutes, by host."""
 
     at_gateway: dict[str, list[Route]] = field(default_factory=dict)
     between_pods: dict[str, list[Route]] = field(default_factory=dict)
 
     def add(self, others: HttpRoutes) -> None:
-        """Put the routes of others behind these."""
+        """Append the routes of others."""
         for mine, theirs in (
             (self.at_gateway, others.at_gateway),
             (self.between_pods, others.between_pods),
@@ -50,16 +52,16 @@ class HttpRoutes:
                 mine.setdefault(host, []).extend(routes)
 
     def gateway_tables(self) -> list[RouteTable]:
-        """The tables of the gateway."""
+        """Return the route tables of the gateway."""
         return _tables(self.at_gateway)
 
     def call_tables(self) -> list[RouteTable]:
-        """The tables of the calls between pods."""
+        """Return the route tables for calls between pods."""
         return _tables(self.between_pods)
 
 
 def _tables(routes_of: dict[str, list[Route]]) -> list[RouteTable]:
-    """A table for each host; its source is the first HTTPRoute of that host."""
+    """Return one table for each host; its source is the first HTTPRoute of that host."""
     return [
         RouteTable((host,), _by_precedence(routes), routes[0].source if routes else None)
         for host, routes in routes_of.items()
@@ -67,7 +69,10 @@ def _tables(routes_of: dict[str, list[Route]]) -> list[RouteTable]:
 
 
 def _by_precedence(routes: list[Route]) -> tuple[Route, ...]:
-    """Routes of one match each in the order that Gateway API asks for, by HTTPRouteRule.matches."""
+    """Sort routes with one match each by precedence.
+
+    Source: Gateway API, `HTTPRouteRule.matches`.
+    """
 
     def rank(route: Route) -> tuple[bool, int, bool, int]:
         (match,) = route.matches
@@ -83,10 +88,11 @@ def _by_precedence(routes: list[Route]) -> tuple[Route, ...]:
 
 
 def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> None:
-    """Read a Gateway's `spec` into the ingress."""
+    """Read a Gateway's `spec` and add it to the ingress."""
     hosts: list[str] = []
+    allowed_from = "Same"
     with spec:
-        # Which controller runs it; which address it gets.
+        # Selects the controller, of which there is only one here.
         spec.ignore("gatewayClassName")
         for listener in spec.objects("listeners"):
             with listener:
@@ -98,9 +104,10 @@ def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> N
                     listener.object("allowedRoutes") as allowed,
                     allowed.object("namespaces") as namespaces,
                 ):
-                    take = namespaces.text("from", "Same", allowed=("Same", "All"))
+                    allowed_from = namespaces.text("from", "Same", allowed=("Same", "All"))
+    allowed_namespace = namespace if allowed_from == "Same" else None
     ingress.gateways.append(
-        Gateway(name, namespace, tuple(hosts), routes_of=namespace if take == "Same" else None)
+        Gateway(name, namespace, tuple(hosts), allowed_namespace=allowed_namespace)
     )
 
 
@@ -115,7 +122,7 @@ def read_http_route(spec: Fields, namespace: str, ingress: Ingress) -> HttpRoute
                 name, owner = parent.text("name"), parent.text("namespace", namespace)
                 parent.ignore("group")
                 if parent.text("kind", "Gateway", allowed=("Gateway", "Service")) == "Service":
-                    # Every port of a Service has the same routes here.
+                    # Local lanes use the same routes for all ports of a Service.
                     parent.ignore("port")
                     if owner != namespace:
                         parent.refuse("namespace")
@@ -123,7 +130,8 @@ def read_http_route(spec: Fields, namespace: str, ingress: Ingress) -> HttpRoute
                     continue
                 served = ingress.hosts(name, owner, hosts, namespace)
                 if served is None:
-                    parent.refuse("name", f"no Gateway {owner}/{name} takes routes of {namespace}")
+                    reason = f"no Gateway {owner}/{name} accepts routes from namespace {namespace}"
+                    parent.refuse("name", reason)
                 for host in served or ():
                     routes.at_gateway.setdefault(host, []).extend(read)
     return routes
@@ -135,7 +143,7 @@ def _read_rule(rule: Fields, namespace: str) -> list[Route]:
         matches = rule.each("matches", _read_match) or (Match(),)
         backends = rule.each("backendRefs", lambda backend: _read_backend(backend, namespace))
         if not backends:
-            rule.refuse("backendRefs", "must name at least one backend")
+            rule.refuse("backendRefs", "must have at least one backend")
         headers = _read_filters(rule)
         with rule.object("timeouts") as timeouts:
             timeout = timeouts.seconds("request")

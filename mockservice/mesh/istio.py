@@ -1,11 +1,11 @@
-"""Istio's Gateway, VirtualService and DestinationRule (networking.istio.io)."""
+"""Reads Istio's Gateway, VirtualService and DestinationRule (networking.istio.io)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from mockservice.manifests.hosts import full_host
+from mockservice.manifests.hosts import ALL_SIDECARS, full_host
 from mockservice.mesh.model import (
     PERCENT_OF_ALL,
     Destination,
@@ -25,54 +25,58 @@ from mockservice.mesh.model import (
 if TYPE_CHECKING:
     from mockservice.mesh.fields import Fields
 
-_ALL_PODS: Final = "mesh"
-"""The word for all sidecars in a VirtualService's `gateways`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """An ingress gateway: which hosts it takes requests for."""
+    """An ingress gateway and the hosts that it serves."""
 
     name: str
     namespace: str
     hosts: tuple[str, ...]
     labels: Pairs = ()
-    routes_of: str | None = None
-    """The one namespace whose routes it takes; None: those of all."""
+    allowed_namespace: str | None = None
+    """The only namespace whose routes may attach to it; None for any namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ingress:
-    """The ingress gateways; local lanes serve them all at one port."""
+    """All ingress gateways. Local lanes serve them on one port."""
 
     gateways: list[Gateway] = field(default_factory=list)
     ports: set[int] = field(default_factory=set)
 
     def add_port(self, fields: Fields, name: str) -> None:
-        """Take a port of a gateway, the same one as those before."""
+        """Add a gateway's port, which must be the same for all gateways."""
         number = fields.number(name, 0)
         self.ports.add(number)
         if len(self.ports) > 1:
-            fields.refuse(name, "local lanes have one gateway port")
+            fields.refuse(name, f"{number}: must be the same port for all gateways in local lanes")
 
     def hosts(
-        self, name: str, namespace: str, asked: tuple[str, ...], asker: str | None = None
+        self, name: str, namespace: str, hosts: tuple[str, ...], route_namespace: str | None = None
     ) -> tuple[str, ...] | None:
-        """Those of the hosts asked for that a gateway serves.
+        """Return the part of the requested hosts that a gateway serves.
 
-        None if there is no such gateway for routes of the namespace `asker`.
+        Args:
+            name: the gateway's name.
+            namespace: the gateway's namespace.
+            hosts: the hosts of a route; each may start with a wildcard.
+            route_namespace: where the route is; None to skip the check that it may attach.
+
+        Returns:
+            The hosts, or None if there is no such gateway or the route may not attach to it.
         """
         for gateway in self.gateways:
             if (gateway.name, gateway.namespace) == (name, namespace):
-                if asker is not None and gateway.routes_of not in (None, asker):
+                if route_namespace and gateway.allowed_namespace not in (None, route_namespace):
                     return None
-                both = (_narrower(one, other) for one in asked for other in gateway.hosts)
-                return tuple(dict.fromkeys(host for host in both if host))
+                common = (_narrower(one, other) for one in hosts for other in gateway.hosts)
+                return tuple(dict.fromkeys(host for host in common if host))
         return None
 
 
 def _narrower(one: str, other: str) -> str | None:
-    """What two hosts, of which each may begin with a wildcard, have in common."""
+    """Return the intersection of two hosts that may start with a wildcard."""
     for wide, narrow in ((one, other), (other, one)):
         if wide == narrow or (wide.startswith("*") and narrow.endswith(wide[1:])):
             return narrow
@@ -80,7 +84,7 @@ def _narrower(one: str, other: str) -> str | None:
 
 
 def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> None:
-    """Read a Gateway's `spec` into the ingress."""
+    """Read a Gateway's `spec` and add it to the ingress."""
     with spec:
         labels = spec.pairs("selector")
         hosts: list[str] = []
@@ -91,7 +95,7 @@ def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> N
                     port.ignore("name")
                     port.text("protocol", allowed=("HTTP",))
                     ingress.add_port(port, "number")
-                # A host may be put as NAMESPACE/HOST, to say whose routes it takes.
+                # NAMESPACE/HOST limits a host to the routes of one namespace.
                 hosts.extend(host.rpartition("/")[2] for host in server.texts("hosts"))
     ingress.gateways.append(Gateway(name, namespace, tuple(hosts), labels))
 
@@ -99,14 +103,14 @@ def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> N
 def read_virtual_service(
     spec: Fields, namespace: str, ingress: Ingress
 ) -> tuple[list[RouteTable], list[RouteTable]]:
-    """Read a VirtualService's `spec`: its tables at the gateway and those between pods."""
+    """Read a VirtualService's `spec`: route tables for the gateway and for calls between pods."""
     at_gateway, between_pods = [], []
     with spec:
         hosts = spec.texts("hosts")
-        gateways = spec.texts("gateways") or (_ALL_PODS,)
+        gateways = spec.texts("gateways") or (ALL_SIDECARS,)
         routes = spec.each("http", lambda route: _read_route(route, namespace))
         for gateway in gateways:
-            if gateway == _ALL_PODS:
+            if gateway == ALL_SIDECARS:
                 full = tuple(full_host(host, namespace) for host in hosts)
                 between_pods.append(RouteTable(full, routes, spec.document))
                 continue
@@ -115,7 +119,7 @@ def read_virtual_service(
             if served is None:
                 spec.refuse("gateways", f"there is no Gateway {gateway!r}")
             elif not served:
-                spec.refuse("hosts", f"none of them is one of Gateway {gateway!r}")
+                spec.refuse("hosts", f"Gateway {gateway!r} serves none of these hosts")
             else:
                 at_gateway.append(RouteTable(served, routes, spec.document))
     return at_gateway, between_pods
@@ -126,9 +130,9 @@ def _read_route(route: Fields, namespace: str) -> Route:
         route.ignore("name")
         destinations = route.each("route", lambda fields: _read_destination(fields, namespace))
         if not destinations:
-            route.refuse("route", "must name at least one destination")
+            route.refuse("route", "must have at least one destination")
         if len(destinations) == 1:
-            # Alone, it gets everything, whatever its weight.
+            # A single destination gets all requests, whatever its weight.
             only = destinations[0]
             destinations = (
                 Destination(only.host, only.port, only.subset, 1, only.headers, only.fallback),
@@ -149,7 +153,7 @@ def _read_route(route: Fields, namespace: str) -> Route:
 
 
 def read_match(match: Fields) -> Match:
-    """Read an HTTPMatchRequest; ASM's ingress rules have the same shape."""
+    """Read an HTTPMatchRequest, which ASM's ingress rules use as well."""
     with match:
         match.ignore("name")
         return Match(
@@ -180,11 +184,11 @@ def _read_destination(fields: Fields, namespace: str) -> Destination:
             subset = destination.text("subset") or None
             with destination.object("port") as port:
                 number = port.number("number")
-        # ASM's own addition to a route's destination.
+        # An ASM extension of HTTPRouteDestination.
         with fields.object("fallback") as instead, instead.object("target") as target:
             fallback = target.text("subset") or None
             if full_host(target.text("host") or host, namespace) != host:
-                target.refuse("host", "local lanes fall back to another subset of the same host")
+                target.refuse("host", f"must be {host}: local lanes fall back only within one host")
         return Destination(
             host, number, subset, fields.number("weight", 0), _read_headers(fields), fallback
         )
@@ -222,7 +226,7 @@ def _read_fault(fault: Fields) -> Fault:
 def read_destination_rule(
     spec: Fields, namespace: str
 ) -> tuple[str, tuple[Subset, ...], OutlierDetection | None]:
-    """Read a DestinationRule's `spec`: its host, subsets, and the host's outlier detection."""
+    """Read a DestinationRule's `spec`: its host, its subsets and the host's outlier detection."""
     with spec:
         host = full_host(spec.text("host"), namespace)
         subsets = spec.each("subsets", lambda subset: _read_subset(subset, host))

@@ -212,6 +212,32 @@ class LaneCarrier:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredLane:
+    """A lane that a manifest declares as such, and the Services that it holds."""
+
+    name: str
+    labels: Pairs
+    hosts: tuple[str, ...]
+    source: Source | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneGroup:
+    """Lanes that a manifest declares as such (ASM): what else is read out of the routes."""
+
+    name: str
+    hosts: tuple[str, ...]
+    lanes: tuple[DeclaredLane, ...]
+    route_header: str | None = None
+    """The header that names the lane; None in a strict group, where the caller's labels do."""
+    baseline: str | None = None
+    """The lane that stands in for lanes that lack a Service; None in a strict group."""
+    baselines: Pairs = ()
+    """The same for single hosts, which go before."""
+    source: Source | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Mesh:
     """All of it. Nothing in here refers to a manifest or to Envoy."""
 
@@ -225,6 +251,7 @@ class Mesh:
     calls: tuple[RouteTable, ...] = ()
     """Of the calls between pods. Hosts without a table spread over all their pods."""
     carriers: tuple[LaneCarrier, ...] = ()
+    lane_groups: tuple[LaneGroup, ...] = ()
 
     def service(self, host: str) -> Service | None:
         """The Service of that full name."""

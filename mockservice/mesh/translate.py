@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mockservice.manifests.documents import Document
     from mockservice.mesh.model import (
         LaneCarrier,
+        LaneGroup,
         OutlierDetection,
         Pod,
         Route,
@@ -86,6 +87,7 @@ class _Translation:
         self._gateway: list[RouteTable] = []
         self._calls: list[RouteTable] = []
         self._carriers: list[LaneCarrier] = []
+        self._lane_groups: list[LaneGroup] = []
         self._routes_of: list[tuple[Document, Route]] = []
         self._callers_table: dict[str, Document] = {}
 
@@ -155,6 +157,7 @@ class _Translation:
             self._gateway.extend(entrances)
             self._calls.extend(calls)
             self._carriers.extend(asm.carriers(group))
+            self._lane_groups.append(asm.declared(group, members))
             self._note(document, entrances, calls)
 
     def mesh(self) -> Mesh:
@@ -180,6 +183,7 @@ class _Translation:
             gateway_labels=gateways[0].labels if gateways else (),
             calls=tuple(self._calls),
             carriers=tuple(self._carriers),
+            lane_groups=tuple(self._lane_groups),
         )
 
     def _note(

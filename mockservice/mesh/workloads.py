@@ -1,4 +1,4 @@
-"""Deployments, ConfigMaps and Services: the pods of the mesh and the names they are called by."""
+"""Reads Deployments and Services: the pods of the mesh and their Services."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mockservice.mesh.model import Pairs, Pod, Service, pairs, selects
-from mockservice.serve.settings import SettingError, Settings
+from mockservice.pod_settings import SettingError, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 _MAX_REPLICAS: Final = 20
 
-# What tells a cluster how to place, start, guard and end the pods: here they are processes of
-# `mockservice serve`, whatever the image.
-_DEPLOYMENT_ELSEWHERE: Final = (
+# Fields that tell a cluster how to schedule, start, restrict and stop pods. Local lanes ignore
+# them: each pod is a process of `mockservice serve`, whatever its image.
+_IGNORED_IN_DEPLOYMENT: Final = (
     "selector",
     "strategy",
     "minReadySeconds",
     "progressDeadlineSeconds",
     "revisionHistoryLimit",
 )
-_POD_ELSEWHERE: Final = (
+_IGNORED_IN_POD: Final = (
     "affinity",
     "automountServiceAccountToken",
     "enableServiceLinks",
@@ -39,7 +39,7 @@ _POD_ELSEWHERE: Final = (
     "topologySpreadConstraints",
     "volumes",
 )
-_CONTAINER_ELSEWHERE: Final = (
+_IGNORED_IN_CONTAINER: Final = (
     "name",
     "image",
     "imagePullPolicy",
@@ -53,12 +53,12 @@ _CONTAINER_ELSEWHERE: Final = (
     "terminationMessagePolicy",
     "volumeMounts",
 )
-_SERVICE_ELSEWHERE: Final = ("type", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
+_IGNORED_IN_SERVICE: Final = ("type", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The pods of one Deployment, and the names that it gives to its ports."""
+    """The pods of one Deployment and the names of its ports."""
 
     pods: tuple[Pod, ...]
     port_names: Pairs
@@ -74,17 +74,23 @@ class _Container:
 def read_deployment(
     spec: Fields, name: str, namespace: str, config_maps: Mapping[tuple[str, str], Pairs]
 ) -> Workload:
-    """Read a Deployment's `spec`: one pod for each replica.
+    """Read a Deployment's `spec`.
 
     Args:
+        spec: the fields to read.
+        name: the Deployment's name.
+        namespace: the Deployment's namespace.
         config_maps: the data of ConfigMaps, by namespace and name.
+
+    Returns:
+        One pod for each replica.
     """
 
     def config_map(name: str) -> Pairs | None:
         return config_maps.get((namespace, name))
 
     with spec:
-        spec.ignore(*_DEPLOYMENT_ELSEWHERE)
+        spec.ignore(*_IGNORED_IN_DEPLOYMENT)
         replicas: int = spec.number("replicas", 1)
         if not 0 <= replicas <= _MAX_REPLICAS:
             spec.refuse("replicas", f"{replicas}: must be from 0 to {_MAX_REPLICAS}")
@@ -94,10 +100,10 @@ def read_deployment(
                 metadata.ignore("annotations", "name", "creationTimestamp")
                 labels = metadata.pairs("labels")
             with template.object("spec") as pod:
-                pod.ignore(*_POD_ELSEWHERE)
+                pod.ignore(*_IGNORED_IN_POD)
                 containers = pod.each("containers", lambda one: _read_container(one, config_map))
                 if len(containers) != 1:
-                    pod.refuse("containers", "local lanes run exactly one container in a pod")
+                    pod.refuse("containers", "must be exactly one container in local lanes")
     container = containers[0] if containers else _Container()
     if container.port is None:
         return Workload((), ())
@@ -111,13 +117,14 @@ def read_deployment(
 def _read_container(container: Fields, config_map: Callable[[str], Pairs | None]) -> _Container:
     env: dict[str, str] = {}
     with container:
-        container.ignore(*_CONTAINER_ELSEWHERE)
+        container.ignore(*_IGNORED_IN_CONTAINER)
         for source in container.objects("envFrom"):
             with source, source.object("configMapRef") as reference:
-                data = config_map(reference.text("name"))
+                name = reference.text("name")
+                data = config_map(name)
                 is_optional = reference.flag("optional")
                 if data is None and not is_optional:
-                    reference.refuse("name", "there is no such ConfigMap")
+                    reference.refuse("name", f"there is no ConfigMap {name!r}")
                 env |= data or ()
         env |= container.each("env", _read_variable)
         port_names = {}
@@ -128,7 +135,7 @@ def _read_container(container: Fields, config_map: Callable[[str], Pairs | None]
         try:
             port: int | None = Settings.from_env(env).port
         except SettingError as error:
-            container.refuse("env", f"local lanes run mockservice: {error}")
+            container.refuse("env", f"invalid settings for mockservice: {error}")
             port = None
     return _Container(pairs(env), port, pairs(port_names))
 
@@ -139,12 +146,12 @@ def _read_variable(variable: Fields) -> tuple[str, str]:
 
 
 def read_service(spec: Fields, name: str, namespace: str, workloads: list[Workload]) -> Service:
-    """Read a Service's `spec`; its ports must be those that the pods behind it listen at."""
+    """Read a Service's `spec`; its target ports must be the ports of its pods."""
     with spec:
-        spec.ignore(*_SERVICE_ELSEWHERE)
+        spec.ignore(*_IGNORED_IN_SERVICE)
         selector = spec.pairs("selector")
         if not selector:
-            spec.refuse("selector", "local lanes need one to find the pods")
+            spec.refuse("selector", "must be set in local lanes")
         ports = []
         for port in spec.objects("ports"):
             with port:
@@ -159,6 +166,6 @@ def read_service(spec: Fields, name: str, namespace: str, workloads: list[Worklo
                         continue
                     reached = dict(workload.port_names).get(str(target), str(target))
                     if selects(selector, pod.labels) and reached != str(pod.port):
-                        reason = f"{target!r} is not where {pod} listens, which is {pod.port}"
+                        reason = f"{target!r}: must be {pod.port}, the port of {pod}"
                         port.refuse("targetPort", reason)
     return Service(name, namespace, selector, tuple(ports))

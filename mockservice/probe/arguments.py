@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from mockservice.mesh.load import load
+from mockservice.mesh.survey import read_lane_map
+from mockservice.probe.judge import ByMap, ByVersion
 from mockservice.propagation import HEADER_NAME, NEVER_CARRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mockservice.probe.judge import Judge
 
 MAX_TIMEOUT: Final = 3600.0
 """Seconds."""
@@ -32,15 +38,28 @@ def add_lanes(parser: argparse.ArgumentParser) -> None:
         help="send this header too; {id} in its value is the request's own trace id",
     )
     add(
+        "--manifests",
+        metavar="PATH",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="judge by what these files, or folders of them, owe each lane",
+    )
+    add(
         "--baseline",
-        metavar="LANE",
-        help="lanes are permissive: what they do not hold, this one serves",
+        metavar="VERSION",
+        help="without manifests: lanes are permissive, and this version serves what they lack",
+    )
+    add(
+        "--strict",
+        action="store_true",
+        help="without manifests: lanes are strict, so no chain mixes versions",
     )
     add(
         "--expect",
         metavar="LANE=WEIGHT,...",
         type=weights,
-        help="how often lanes come up, relative to each other",
+        help="how often lanes come up, relative to each other (the manifests' weights)",
     )
     add(
         "--timeout",
@@ -49,6 +68,22 @@ def add_lanes(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         help="for one answer (10: hops give up sooner and name the one that fails)",
     )
+
+
+def judge(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Judge:
+    """The judge that the arguments of `add_lanes` ask for.
+
+    Raises:
+        SystemExit: arguments contradict each other.
+        RefusedError: something in the manifests is wrong or not supported.
+    """
+    if options.manifests and (options.baseline or options.strict):
+        parser.error("--manifests: must be without --baseline and --strict, as it tells both")
+    if options.baseline and options.strict:
+        parser.error("--strict: must be without --baseline, as strict lanes have none")
+    if options.manifests:
+        return ByMap(read_lane_map(load(options.manifests)))
+    return ByVersion(options.baseline, is_strict=options.strict)
 
 
 def refused(value: str, allowed: str) -> argparse.ArgumentTypeError:

@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Final
 
-from mockservice.probe import arguments
+from mockservice.mesh.errors import RefusedError
+from mockservice.probe import arguments, run
 from mockservice.probe.load import MAX_CONCURRENCY, Load
 
 if TYPE_CHECKING:
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
 _DESCRIPTION: Final = """\
 Sends requests to URL, counts the chains that answer, and tells whether the lanes behind it hold:
 
-  isolation    every chain keeps to one version, or to one and the --baseline
+  isolation    every hop is the version that the lane of the request is owed
   propagation  each hop passes on the lane and trace headers that it received
   split        lanes come up as --expect says, as far as chance lets them
+  reach        every lane of the --manifests can be entered
   health       every request is answered, by every hop
 
-Each request carries a traceparent of its own. Ends with 0 if nothing fails, 1 if something does.
-What cannot be told, as from hops that answer in text only, does not fail.
+The --manifests tell what each lane is owed. Without them calls that look the same must go the same
+way; chains of several versions are then a leak with --strict, and with --baseline if that is not
+one of them.
+
+Each request carries a traceparent of its own. Ends with 0 if the lanes hold, with 1 if something
+fails or isolation cannot be told. Nothing else fails because it cannot be told.
 """
 
 MAX_REQUESTS: Final = 1_000_000
@@ -34,15 +40,10 @@ def main(argv: Sequence[str]) -> int:
         SystemExit: help is asked for, or an argument is not allowed.
 
     Returns:
-        The exit code: 0 if all that was asked holds, 1 if not, 2 for bad input.
+        The exit code: 0 if the lanes hold, 1 if not or if that cannot be told, 2 for bad input.
     """
-    options = _parser().parse_args(argv)
-    try:
-        from mockservice.probe import run
-    except ModuleNotFoundError as error:
-        needed = "needs the extra 'lanes': pip install 'mockservice[lanes]'"
-        sys.stderr.write(f"mockservice probe: {needed} ({error})\n")
-        return 2
+    parser = _parser()
+    options = parser.parse_args(argv)
     load = Load(
         options.url,
         requests=options.n,
@@ -50,7 +51,13 @@ def main(argv: Sequence[str]) -> int:
         headers=tuple(options.header),
         timeout=options.timeout,
     )
-    return run.run(load, options.baseline, options.expect, options.json)
+    try:
+        judge = arguments.judge(parser, options)
+    except RefusedError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"mockservice probe: {problem}\n")
+        return 2
+    return run.run(load, judge, options.expect, as_json=options.json)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from mockservice.probe.split import LEVEL, Split, split_of
-from mockservice.probe.tally import Tally, quantile
-from mockservice.probe.verdicts import Verdict, headers_received, judge
+from mockservice.probe.tally import quantile
+from mockservice.probe.verdicts import ISOLATION, Verdict, headers_received, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mockservice.probe.load import Load
+    from mockservice.probe.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,11 @@ class Findings:
 
     @classmethod
     def of(
-        cls, load: Load, tally: Tally, seconds: float, weights: Mapping[str, float] | None
+        cls,
+        load: Load,
+        tally: Tally,
+        seconds: float,
+        weights: Mapping[str, float] | None,
     ) -> Findings:
         """Judge a tally; the split only against `weights`."""
         split = None if weights is None else split_of(tally.lanes, weights)
@@ -37,8 +42,11 @@ class Findings:
 
     @property
     def hold(self) -> bool:
-        """Whether nothing that was asked fails; what cannot be told does not."""
-        return all(verdict.holds is not False for verdict in self.verdicts)
+        """Whether lanes hold: isolation does, and nothing else fails."""
+        return all(
+            verdict.holds is True if verdict.name == ISOLATION else verdict.holds is not False
+            for verdict in self.verdicts
+        )
 
     def to_json(self) -> str:
         """One JSON document, without a line end."""
@@ -53,7 +61,7 @@ class Findings:
                 "failed": tally.faults.total(),
                 "seconds": round(self.seconds, 3),
             },
-            "baseline": tally.baseline,
+            "baseline": tally.judge.baseline,
             "lanes": dict(tally.lanes.most_common()),
             "chains": [
                 {
@@ -70,6 +78,7 @@ class Findings:
             "leaks": [
                 {**asdict(leak), "requests": count} for leak, count in tally.leaks.most_common()
             ],
+            "inconsistencies": [asdict(one) for one in tally.consistency.inconsistencies()],
             "hops": [
                 {"app": app, "requests": len(own), **_milliseconds(own)}
                 for app, own in tally.own_ms.items()

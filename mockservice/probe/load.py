@@ -9,6 +9,7 @@ import secrets
 import ssl
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,7 @@ class Load:
     """What to send."""
 
     url: str
+    method: str = "GET"
     requests: int | None = None
     """None: without end."""
     concurrency: int = 4
@@ -64,6 +66,9 @@ class Result:
     """Why no answer came back."""
     sent: tuple[tuple[str, str], ...] = ()
     """The header fields of the load that the request carried, by lower-case name."""
+    url: str = ""
+    """Where it was sent to."""
+    method: str = "GET"
 
 
 async def send(load: Load) -> AsyncGenerator[Result, None]:
@@ -159,14 +164,17 @@ async def _request(session: aiohttp.ClientSession, load: Load) -> Result:
     headers.extend(sent)
     headers["Accept"] = JSON_TYPE
     headers["Accept-Encoding"] = "identity"
+    result = partial(Result, sent=sent, url=load.url, method=load.method)
     start = perf_counter()
     try:
-        async with session.get(load.url, headers=headers, allow_redirects=False) as response:
+        async with session.request(
+            load.method, load.url, headers=headers, allow_redirects=False
+        ) as response:
             body = await _body(response)
     except (aiohttp.ClientError, OSError, UnicodeError, _TooLargeError) as error:
-        return Result(perf_counter() - start, error=_reason(error, load.timeout), sent=sent)
+        return result(perf_counter() - start, error=_reason(error, load.timeout))
     chain = _chain(response.content_type, body)
-    return Result(perf_counter() - start, response.status, chain, sent=sent)
+    return result(perf_counter() - start, response.status, chain)
 
 
 def _sent(load: Load) -> tuple[tuple[str, str], ...]:

@@ -34,9 +34,7 @@ def progress() -> Progress:
 
 def show(findings: Findings) -> None:
     """Print the findings to standard output."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = _UNFOLDED
+    console = console_for_data()
     tally = findings.tally
     tables = [_chains(findings), _hops(tally), _headers(tally)]
     for table in tables:
@@ -55,6 +53,14 @@ def show(findings: Findings) -> None:
     asked = findings.load.requests
     if asked is not None and tally.requests < asked:
         console.print(Text(f"stopped after {tally.requests} of {asked} requests"))
+
+
+def console_for_data() -> Console:
+    """Standard output, unfolded where no terminal limits its width."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _UNFOLDED
+    return console
 
 
 def plain(text: str) -> str:

@@ -17,14 +17,16 @@ from mockservice.probe.tally import Tally
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mockservice.probe.judge import Judge
 
-def run(
-    load: Load, baseline: str | None, weights: Mapping[str, float] | None, as_json: bool
-) -> int:
+
+def run(load: Load, judge: Judge, weights: Mapping[str, float] | None, *, as_json: bool) -> int:
     """Probe and report; see `mockservice.probe.command.main`."""
-    tally = Tally(baseline)
+    tally = Tally(judge)
     start = perf_counter()
     asyncio.run(_until_signal(load, tally))
+    if weights is None:
+        weights = judge.weights(load)
     findings = Findings.of(load, tally, perf_counter() - start, weights)
     if as_json:
         sys.stdout.write(findings.to_json() + "\n")

@@ -151,6 +151,21 @@ def requests_to_tell(expected: float, actual: float, level: float = LEVEL) -> in
     return ceil(((at_level + with_power) / difference) ** 2)
 
 
+def requests_for(weights: Mapping[str, float], difference: float) -> int | None:
+    """About how many requests tell that a lane's share is off, at `LEVEL`, with `POWER`.
+
+    Args:
+        weights: of the lanes, relative to each other.
+        difference: of any share, 0 to 1.
+
+    Returns:
+        The number; None where there is nothing to tell, as there is one lane only.
+    """
+    shares = [weight / sum(weights.values()) for weight in weights.values() if weight]
+    tests = 1 if len(shares) <= 2 else len(shares)
+    return _most(_requests_for(share, difference, LEVEL / tests) for share in shares if share < 1)
+
+
 def _requests_for(share: float, difference: float, level: float) -> int | None:
     """What it takes to tell a share that is off by `difference`, up or down."""
     actual = (share - difference, share + difference)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,10 +12,17 @@ from mockservice.propagation import CARRIED, FAULT_HEADER, NEVER_CARRIED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from mockservice.mesh.lane_map import Note
+    from mockservice.probe.result import Fault
     from mockservice.probe.split import Share, Split
-    from mockservice.probe.tally import Fault, Tally
+    from mockservice.probe.tally import Tally
 
 _CARRIED: Final = frozenset(name.decode() for name in CARRIED)
+ISOLATION: Final = "isolation"
+PROPAGATION: Final = "propagation"
+SPLIT: Final = "split"
+REACH: Final = "reach"
+HEALTH: Final = "health"
 _NEVER_CARRIED: Final = frozenset(name.decode() for name in NEVER_CARRIED)
 
 
@@ -31,7 +38,7 @@ class Verdict:
 
 
 def judge(tally: Tally, sent: Iterable[str], split: Split | None) -> tuple[Verdict, ...]:
-    """All verdicts; the one on the split only where weights were expected.
+    """All verdicts: on the split only where weights were expected, on reach where there is a map.
 
     Args:
         tally: of all results.
@@ -41,42 +48,61 @@ def judge(tally: Tally, sent: Iterable[str], split: Split | None) -> tuple[Verdi
     verdicts = [isolation(tally), propagation(tally, sent)]
     if split is not None:
         verdicts.append(judge_split(split))
+    if tally.judge.notes is not None:
+        verdicts.append(reach(tally.judge.notes))
     return (*verdicts, health(tally))
 
 
 def isolation(tally: Tally) -> Verdict:
-    """Every chain keeps to the lane of its request; with a baseline, to the two of them."""
+    """Every request got, at every hop, what its lane is owed, as far as that can be told."""
     if not tally.answered:
-        return Verdict("isolation", None, ("no chain came back",))
-    if tally.leaks:
-        reasons = (
-            f"{leak.app}({leak.version}) left lane {leak.lane}: {leak.chain} ({_requests(count)})"
-            for leak, count in tally.leaks.most_common()
-        )
-        return Verdict("isolation", False, tuple(reasons))
-    kept = "one version" if tally.baseline is None else f"one version beside {tally.baseline}"
-    chains = "1 chain" if tally.answered == 1 else f"each of {tally.answered} chains"
-    return Verdict("isolation", True, (f"{chains} kept to {kept}",))
+        return Verdict(ISOLATION, None, ("no chain came back",))
+    leaks: Counter[str] = Counter()
+    for leak, count in tally.leaks.items():
+        leaks[str(leak)] += count
+    reasons = [f"{leak} ({requests_text(count)})" for leak, count in leaks.most_common()]
+    reasons += map(str, tally.consistency.inconsistencies())
+    if reasons:
+        return Verdict(ISOLATION, False, tuple(reasons))
+    if tally.mixed:
+        cannot_tell = "a fallback or a leak, which --manifests, --baseline or --strict tells"
+        reasons = [
+            f"{chain}: {cannot_tell} ({requests_text(count)})"
+            for chain, count in tally.mixed.most_common()
+        ]
+        return Verdict(ISOLATION, None, tuple(reasons))
+    return Verdict(
+        ISOLATION, True, (*tally.judge.kept(tally.answered), *tally.consistency.unseen())
+    )
+
+
+def reach(notes: Iterable[Note]) -> Verdict:
+    """Every lane can be entered, and the pods that no lane gets to are told."""
+    ordered = sorted(notes, key=lambda note: not note.fails)
+    if not ordered:
+        return Verdict(REACH, True, ("every lane can be entered, every pod is some lane's",))
+    holds = not ordered[0].fails
+    return Verdict(REACH, holds, tuple(map(str, ordered)))
 
 
 def propagation(tally: Tally, sent: Iterable[str]) -> Verdict:
     """Every lane and trace header that a hop received reached the next hop, as it was."""
     if not tally.answered:
-        return Verdict("propagation", None, ("no chain came back",))
+        return Verdict(PROPAGATION, None, ("no chain came back",))
     unheard = []
     if tally.silent:
         silent = ", ".join(tally.silent)
         unheard.append(f"{silent} answered in text, which does not tell the headers received")
     if not tally.told:
-        return Verdict("propagation", None, tuple(unheard))
+        return Verdict(PROPAGATION, None, tuple(unheard))
     lost, unknown = _lost_at_gateway(tally, sent)
     lost += _lost_between_hops(tally)
     if lost:
-        return Verdict("propagation", False, (*lost, *unheard))
+        return Verdict(PROPAGATION, False, (*lost, *unheard))
     everywhere = [name for name in headers_received(tally) if _reached_all(tally, name)]
     reached = f"{', '.join(everywhere)} reached {', '.join(tally.told)}"
     holds = None if unheard or unknown else True
-    return Verdict("propagation", holds, (reached, *unheard, *unknown))
+    return Verdict(PROPAGATION, holds, (reached, *unheard, *unknown))
 
 
 def headers_received(tally: Tally) -> list[str]:
@@ -87,27 +113,31 @@ def headers_received(tally: Tally) -> list[str]:
 def judge_split(split: Split) -> Verdict:
     """The lanes came up in the shares expected, as far as chance lets them."""
     if not split.requests:
-        return Verdict("split", False, ("no request whose lane is known",))
+        return Verdict(SPLIT, False, ("no request whose lane is known",))
     test = f"p = {split.p:.2g}, exact binomial test, level {LEVEL:g}"
     if not split.fits:
         reasons = (_off(share, split.requests) for share in split.off)
-        return Verdict("split", False, (*reasons, test))
+        return Verdict(SPLIT, False, (*reasons, test))
     seen = ":".join(str(share.seen) for share in split.shares)
     lanes = ":".join(share.lane for share in split.shares)
     return Verdict(
-        "split", True, (f"{lanes} came up {seen}, as expected ({test})", *_precision(split))
+        SPLIT, True, (f"{lanes} came up {seen}, as expected ({test})", *_precision(split))
     )
 
 
 def health(tally: Tally) -> Verdict:
     """Every request was answered by a whole chain."""
     if not tally.requests:
-        return Verdict("health", False, ("no request was answered",))
+        return Verdict(HEALTH, False, ("no request was answered",))
+    owed = tuple(
+        f"{_fault(fault)} ({count}): its lane has no pods there, so it is to fail"
+        for fault, count in tally.owed_faults.most_common()
+    )
     if not tally.faults:
-        return Verdict("health", True, (f"{_requests(tally.requests)}, none failed",))
-    failed = f"{tally.faults.total()} of {_requests(tally.requests)} failed"
+        return Verdict(HEALTH, True, (f"{requests_text(tally.requests)}, none failed", *owed))
+    failed = f"{tally.faults.total()} of {requests_text(tally.requests)} failed"
     reasons = (f"{_fault(fault)} ({count})" for fault, count in tally.faults.most_common())
-    return Verdict("health", False, (failed, *reasons))
+    return Verdict(HEALTH, False, (failed, *reasons))
 
 
 def _lost_at_gateway(tally: Tally, sent: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -136,7 +166,7 @@ def _lost_between_hops(tally: Tally) -> Iterator[str]:
         versions[key].add(loss.giver_version)
     for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         name, giver, taker, changed = key
-        where = f"{', '.join(sorted(versions[key]))}; {_requests(count)}"
+        where = f"{', '.join(sorted(versions[key]))}; {requests_text(count)}"
         if changed:
             drops = f"{taker} received another value: {giver} does not pass it on"
         else:
@@ -161,7 +191,7 @@ def _reached_all(tally: Tally, name: str) -> bool:
 
 
 def _off(share: Share, requests: int) -> str:
-    seen = f"{share.lane}: {share.seen} of {_requests(requests)}"
+    seen = f"{share.lane}: {share.seen} of {requests_text(requests)}"
     if not share.expected:
         return f"{seen}, expected none"
     return f"{seen}, expected about {share.expected * requests:.4g}"
@@ -174,14 +204,14 @@ def _precision(split: Split) -> Iterator[str]:
     tells = "no difference"
     if split.tells is not None:
         tells = f"a lane that is {split.tells * 100:.0f} points off"
-    line = f"{_requests(split.requests)} tell {tells}"
+    line = f"{requests_text(split.requests)} tell {tells}"
     if split.requests < split.to_tell:
         line += f"; {POINT * 100:.0f} points take about {split.to_tell}"
     yield line
     if split.to_tell_seen is not None:
         seen = _ratio(share.seen / split.requests for share in split.shares)
         expected = _ratio(share.expected for share in split.shares)
-        yield f"telling {seen} from {expected} takes about {_requests(split.to_tell_seen)}"
+        yield f"telling {seen} from {expected} takes about {requests_text(split.to_tell_seen)}"
 
 
 def _ratio(shares: Iterable[float]) -> str:
@@ -193,5 +223,6 @@ def _fault(fault: Fault) -> str:
     return f"{status}at {fault.hop}: {fault.reason}"
 
 
-def _requests(count: int) -> str:
+def requests_text(count: int) -> str:
+    """A number of requests, in words."""
     return "1 request" if count == 1 else f"{count} requests"

@@ -1,1 +1,1 @@
-"""`mockservice serve`: one hop, from its environment to its answer."""
+"""`mockservice serve`: the service, one hop of the chain."""

@@ -1,4 +1,4 @@
-"""The address that other pods would reach this hop at, found without sending a packet."""
+"""The address at which other pods reach this hop, found without sending a packet."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from mockservice.serve.settings import Settings
 
-# Any address beyond the default route does: connecting a datagram socket only asks the routing
-# table. These are reserved for benchmarks (RFC 2544) and for discarding (RFC 6666).
+# Addresses that only the default route leads to. Connecting a datagram socket looks up the route
+# and sends nothing. They are reserved for benchmarks (RFC 2544) and for discarding (RFC 6666).
 _BEYOND: Final = ((socket.AF_INET, "198.18.0.1"), (socket.AF_INET6, "100::1"))
 
 _SIOCGIFADDR: Final = 0x8915
@@ -24,10 +24,11 @@ _IF_INET6: Final = Path("/proc/net/if_inet6")
 
 
 def find_pod_ip(settings: Settings) -> str:
-    """The `pod_ip` setting, else the address listened at, else this machine's main address.
+    """The `pod_ip` setting, else the `host` setting, else this machine's main address.
 
-    That is the source address of the default route, IPv4 before IPv6; without a default route
-    the first interface's address; without a network loopback. Never raises.
+    The main address is the source address of the default route, IPv4 before IPv6. Without a default
+    route it is the first interface's address, and without a network the loopback address. Never
+    raises.
     """
     if settings.pod_ip:
         return settings.pod_ip
@@ -48,7 +49,7 @@ def _candidates() -> Iterator[str]:
 
 
 def _interface_addresses() -> Iterator[str]:
-    """The addresses of the interfaces, as Linux tells them (netdevice(7), proc_net(5))."""
+    """The addresses of the network interfaces on Linux (netdevice(7), proc_net(5))."""
     with suppress(OSError), closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
         for _, name in socket.if_nameindex():
             with suppress(OSError):
@@ -61,7 +62,7 @@ def _interface_addresses() -> Iterator[str]:
 
 
 def _is_reachable(address: str) -> bool:
-    """Whether `address` is one that names a single interface from elsewhere."""
+    """Whether another machine can reach one interface at `address`."""
     try:
         ip = ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`mockservice serve`: environment -> settings -> hop -> server, until a signal ends it."""
+"""`mockservice serve`: environment -> settings -> hop -> server, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ Runs one hop until SIGTERM or SIGINT. Settings are environment variables:
 
   app               name of this hop (required)
   version           version of this hop (required)
-  upstream_url      http or https URL of the next hop (none: this is the last one)
-  port              port to listen at (8000)
-  host              address to listen at (all interfaces)
-  pod_ip            address to show in the chain (found by itself)
+  upstream_url      http or https URL of the next hop (default: none, this is the last hop)
+  port              port to listen on (default: 8000)
+  host              address to listen on (default: all interfaces)
+  pod_ip            address to show in the chain (default: the machine's main address)
   lane_headers      more headers to carry: names, or prefixes that end in '*', comma-separated
-  upstream_timeout  seconds for the upstream's answer (5)
-  workers           processes that share the port (1)
-  upstream_proxy    http URL of a proxy for the upstream call, such as a local sidecar (none)
-  access_log        'on' logs every request but those of reserved paths, 'off' those that fail (off)
+  upstream_timeout  seconds for the upstream's answer (default: 5)
+  workers           processes that share the port (default: 1)
+  upstream_proxy    http URL of a proxy for upstream calls, such as a local sidecar (default: none)
+  access_log        'on' logs all requests but reserved paths, 'off' only failures (default: off)
 
 Faults on demand, off by default:
 
-  fault_delay, fault_delay_percent  seconds, or a spread such as 0.2-0.8 (100 percent)
-  fault_abort, fault_abort_percent  status to answer with, 400 to 599 (100 percent)
-  fault_header                      on: requests may ask for faults by x-mock-fault
+  fault_delay, fault_delay_percent  seconds, or a spread such as 0.2-0.8 (default: 100 percent)
+  fault_abort, fault_abort_percent  status to answer with, 400 to 599 (default: 100 percent)
+  fault_header                      'on': the x-mock-fault header of a request injects faults
 
 Tracing: OTEL_EXPORTER_OTLP_ENDPOINT turns it on; the other OTEL_* variables apply.
 """
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     """Serve one hop, configured by the environment.
 
     Returns:
-        The exit code: 0 after a drain, 1 for a worker that died, 2 for bad input.
+        The exit code: 0 after a drain, 1 if a worker died, 2 for bad input.
     """
     if argv:
         if argv[0] in ("-h", "--help"):
@@ -83,7 +83,7 @@ def _bad(error: SettingError) -> int:
 
 
 class _Shared(NamedTuple):
-    """What all processes of a hop have in common."""
+    """What all worker processes of a hop share."""
 
     settings: Settings
     hop_id: str
@@ -137,7 +137,7 @@ def _faulty(
     metrics: Metrics,
     tracing: Tracing | None = None,
 ) -> Calls | None:
-    """The upstream behind its faults where a setting asks for any; else what it is."""
+    """`upstream` with faults injected before it, if the settings ask for faults."""
     if not settings.faults and not settings.fault_header:
         return upstream
     from mockservice.serve.injector import Injector
@@ -146,7 +146,7 @@ def _faulty(
 
 
 def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:
-    """Tracing where an OTLP endpoint is configured; else nothing of it is even imported."""
+    """Tracing, if an OTLP endpoint is configured; else it is not imported, which saves memory."""
     exporter = env.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower()
     endpoint = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or env.get(
         "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -160,7 +160,11 @@ def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:
 
 
 def _stop_on_signal(lifeline: int | None) -> asyncio.Event:
-    """What SIGTERM, SIGINT or the end of `lifeline` sets; a second signal ends the process."""
+    """An event that SIGTERM, SIGINT or the end of `lifeline` sets. A second signal exits at once.
+
+    Args:
+        lifeline: a file descriptor that reports end of file once the parent process is gone.
+    """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 

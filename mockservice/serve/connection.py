@@ -1,7 +1,7 @@
-"""One client's connection: requests off the wire, answers onto it, in turn (RFC 9112).
+"""One client's connection: HTTP/1.1 pipeline, flow control and timeouts (RFC 9112).
 
-Bytes go through one parser, whatever way they come, and each rule of HTTP that goes beyond what
-that parser checks is here. A request is answered once all of it is there.
+llhttp parses the bytes; what it leaves unchecked is checked here. A request is answered once its
+body has been read. The answers go out in the order of the requests.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections import deque
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 import httptools
 
@@ -26,40 +26,43 @@ from mockservice.propagation import (
 from mockservice.serve.hop import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mockservice.serve.hop import Answer
-    from mockservice.serve.server import Server
 
 MAX_LINE: Final = 16 * 1024
-"""Bytes of a target, and of a header: baggage alone may have 8192 (W3C Baggage section 3.3.2)."""
+"""Cap on the request target, and on each header, in bytes. `baggage` alone may have 8192 (W3C
+Baggage section 3.3.2)."""
 MAX_HEADERS: Final = 128
+"""Cap on the number of headers."""
 MAX_HEAD: Final = 64 * 1024
-"""Bytes of a request's head, and of its trailers."""
+"""Cap on the request head, and on the trailers, in bytes."""
 MAX_BODY: Final = 1024 * 1024
-"""Bytes of a request's body, which is read, and dropped."""
+"""Cap on the request body, in bytes. The body is read and discarded."""
 REQUEST_TIMEOUT: Final = 10.0
 """Seconds from the first byte of a request to its last."""
 IDLE_TIMEOUT: Final = 75.0
-"""Seconds that a connection is kept without a request, or with answers that nobody reads."""
+"""Seconds until a connection is closed that sends no request, or does not read its answers."""
 
-# Seconds that a client gets to close its side, so that no reset overtakes the answer
-# (RFC 9112 section 9.6).
+# Seconds for the client to close its side after the last answer. Closing at once could send a
+# reset that discards the answer (RFC 9112 section 9.6).
 _LINGER: Final = 2.0
-# Bytes that are parsed at once: bounds the requests that wait for their turn, and how long others
-# wait for theirs.
-_SLICE: Final = 4 * 1024
+# Bytes parsed in one turn of the event loop. Bounds the length of the pipeline, and the delay that
+# one connection causes the others.
+_PARSE_SIZE: Final = 4 * 1024
 
-# RFC 3986 section 3.2.2, with a port; empty where the target has no authority.
+# RFC 3986 section 3.2.2, with a port. Empty if the target has no authority.
 _HOST_VALUE: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
-_ABSOLUTE: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+_ABSOLUTE_FORM: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# Ids in `x-mock-hops` that are looked at, more than a chain may have, and bytes of all of them.
-_MAX_PASSED: Final = 64
-_MAX_PASSED_SIZE: Final = 1024
+# Caps on `x-mock-hops`: the number of ids that are read (a chain has fewer), and their bytes.
+_MAX_HOP_IDS: Final = 64
+_MAX_HOP_IDS_SIZE: Final = 1024
 
-# What a header means here.
+# How a request header is treated.
 _IGNORED, _CARRIED, _LIST, _HOPS, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(9)
-_MEANINGS: Final = {
+_TREATMENTS: Final = {
     **dict.fromkeys(LISTS, _LIST),
     HOPS_HEADER: _HOPS,
     b"accept": _ACCEPT,
@@ -68,30 +71,31 @@ _MEANINGS: Final = {
     b"transfer-encoding": _ENCODING,
     b"expect": _EXPECT,
 }
-_MAX_MEANINGS: Final = 1024
-# Bytes of a name that is remembered: those that anybody sends all the time are shorter.
-_MAX_REMEMBERED: Final = 64
+_MAX_CACHED_NAMES: Final = 1024
+# Cap on a cached name, in bytes. Common header names are shorter.
+_MAX_CACHED_NAME: Final = 64
 
 
-class Meanings(dict[bytes, int]):
-    """What header names mean, by the names as clients spell them; filled as they come."""
+class HeaderNames(dict[bytes, int]):
+    """A cache: header name, spelled as the client spells it -> how the header is treated."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, carries: Callable[[bytes], bool]) -> None:
+        """`carries` tells whether the header of a lower-case name goes on to the upstream."""
         super().__init__()
-        self._carries = server.propagation.carries
+        self._carries = carries
 
     def __missing__(self, name: bytes) -> int:
         lower = name.lower()
-        meaning = _MEANINGS.get(lower, _CARRIED if self._carries(lower) else _IGNORED)
-        if len(self) < _MAX_MEANINGS and len(name) <= _MAX_REMEMBERED:
-            self[name] = meaning
-        return meaning
+        treatment = _TREATMENTS.get(lower, _CARRIED if self._carries(lower) else _IGNORED)
+        if len(self) < _MAX_CACHED_NAMES and len(name) <= _MAX_CACHED_NAME:
+            self[name] = treatment
+        return treatment
 
 
-class Waiting:
-    """Connections with more to work off than is done at once.
+class RunQueue:
+    """Connections with unparsed input, served round-robin.
 
-    In each turn of the loop one of them goes on: however many they are, others wait for one only.
+    One connection runs per turn of the event loop, so that one connection cannot starve the others.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -99,34 +103,56 @@ class Waiting:
         self._connections: deque[Connection] = deque()
 
     def add(self, connection: Connection) -> None:
-        """Have `connection` go on, behind those that wait already."""
+        """Put `connection` at the end of the queue."""
         self._connections.append(connection)
         if len(self._connections) == 1:
-            self._loop.call_soon(self._next)
+            self._loop.call_soon(self._run_next)
 
-    def _next(self) -> None:
+    def _run_next(self) -> None:
         connection = self._connections.popleft()
         if self._connections:
-            self._loop.call_soon(self._next)
-        connection.go_on()
+            self._loop.call_soon(self._run_next)
+        connection.resume()
 
 
-class _Turn(NamedTuple):
-    """What is to be answered once it is its turn."""
+class ServerState(Protocol):
+    """What a connection needs of its server."""
+
+    loop: asyncio.AbstractEventLoop
+    connections: set[Connection]
+    """All open connections."""
+    run_queue: RunQueue
+    header_names: HeaderNames
+    is_draining: bool
+    """Whether each answer closes its connection."""
+
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+        """Call `reply` once with the answer to `request`, now or later."""
+
+    def refuse(self, status: int, reason: str, wants_json: bool) -> Answer:
+        """The answer to a bad request."""
+
+    def head(self, answer: Answer, connection: str) -> bytes:
+        """The response head of `answer`; `connection` is the `Connection` header, if any."""
+
+
+class _Cycle(NamedTuple):
+    """A request in the pipeline, and how to respond to it."""
 
     request: Request | None
+    """None: the request is bad."""
     refusal: Answer | None = None
-    """What to answer where there is no request."""
-    keeps: bool = False
-    """Whether the connection goes on after the answer."""
-    is_old: bool = False
-    """Whether the client has to be told so, as HTTP/1.0 does not expect it."""
+    """The answer to a bad request."""
+    keep_alive: bool = False
+    """Whether the connection stays open after the response."""
+    is_http_1_0: bool = False
+    """Whether the response must say keep-alive, which HTTP/1.0 does not assume."""
     is_head: bool = False
-    """Whether the answer's body stays here (RFC 9110 section 9.3.2)."""
+    """Whether the response has no body (RFC 9110 section 9.3.2)."""
 
 
-class _RefusedError(Exception):
-    """A request that is not taken: the status to answer with, and why."""
+class _BadRequestError(Exception):
+    """A request that is refused: the status to answer, and the reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -137,80 +163,93 @@ class Connection(asyncio.Protocol):
     """One client's connection."""
 
     __slots__ = (
-        "_begun",
         "_body_size",
         "_client_ip",
-        "_ended",
+        "_cycle",
+        "_discards_input",
+        "_eof_received",
+        "_expects_continue",
         "_head_size",
         "_headers",
         "_in_head",
-        "_is_full",
-        "_is_paused",
+        "_input",
+        "_is_queued",
         "_is_running",
-        "_is_waiting",
         "_last_used",
+        "_next_cycle",
         "_parser",
-        "_refuses",
+        "_pipeline",
+        "_reading_paused",
+        "_request_started",
         "_server",
         "_transport",
-        "_turn",
-        "_turns",
-        "_unread",
         "_url",
-        "_wants_continue",
         "_wants_json",
-        "_whole",
+        "_writing_paused",
     )
 
     _transport: asyncio.Transport
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerState) -> None:
+        # Per-connection state.
         self._server = server
         self._parser = httptools.HttpRequestParser(self)
-        self._unread = b""
-        self._turns: deque[_Turn] = deque()
-        self._turn: _Turn | None = None
-        self._begun: float | None = None
-        self._wants_continue = False
-        self._wants_json = False
-        self._is_running = False
-        self._is_waiting = False
-        self._is_full = False
-        self._is_paused = False
-        self._refuses = False
-        self._ended = False
+        self._input = b""
+        self._discards_input = False
+        self._eof_received = False
         self._last_used = server.loop.time()
+
+        # Pipeline: the cycle that is being answered, and those that wait for it.
+        self._cycle: _Cycle | None = None
+        self._pipeline: deque[_Cycle] = deque()
+        self._is_running = False
+        self._is_queued = False
+
+        # Flow control.
+        self._reading_paused = False
+        self._writing_paused = False
+
+        # Per-request state. `on_message_begin` sets the rest.
+        self._request_started: float | None = None
+        self._expects_continue = False
+        self._wants_json = False
+
+    # What the server calls.
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request has begun to come, or is being answered."""
-        return bool(self._turn or self._turns or self._unread or self._begun is not None)
+        """Whether a request is being received or answered."""
+        return bool(
+            self._cycle or self._pipeline or self._input or self._request_started is not None
+        )
 
     def close(self) -> None:
-        """Close the connection, once what has been written is sent."""
+        """Close the connection after all written data is sent."""
         self._transport.close()
 
     def abort(self) -> None:
         """Close the connection now."""
         self._transport.abort()
 
-    def go_on(self) -> None:
-        """Work off more of what has come."""
-        self._is_waiting = False
+    def resume(self) -> None:
+        """Parse more of the input: called by the run queue."""
+        self._is_queued = False
         if not self._transport.is_closing():
             self._run()
 
-    def check_time(self, now: float) -> None:
-        """Refuse a request that takes too long to come, close what nobody uses."""
-        if self._is_full:
+    def check_timeouts(self, now: float) -> None:
+        """Answer 408 to a request that takes too long, and close an idle connection."""
+        if self._writing_paused:
             if now - self._last_used > IDLE_TIMEOUT:
                 self.abort()
-        elif self._begun is not None and not self._turn and not self._turns:
-            if now - self._begun > REQUEST_TIMEOUT:
+        elif self._request_started is not None and not self._cycle and not self._pipeline:
+            if now - self._request_started > REQUEST_TIMEOUT:
                 self._refuse(408, f"no whole request within {REQUEST_TIMEOUT:g} s")
                 self._run()
         elif not self.is_busy and now - self._last_used > IDLE_TIMEOUT:
             self.close()
+
+    # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -219,158 +258,171 @@ class Connection(asyncio.Protocol):
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._refuses = True
-        self._turns.clear()
-        self._unread = b""
+        self._discards_input = True
+        self._pipeline.clear()
+        self._input = b""
         self._server.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._refuses:
-            # What comes behind a refusal, or behind the last answer.
+        if self._discards_input:
+            # A bad request or the last request came before.
             return
         self._last_used = self._server.loop.time()
-        self._unread = self._unread + data if self._unread else data
+        self._input = self._input + data if self._input else data
         self._run()
 
     def eof_received(self) -> bool:
-        # Who has sent all that there is to send still gets the answers.
-        self._ended = True
-        return bool(self._turn or self._turns or self._unread) and not self._transport.is_closing()
+        # A client that half-closes still gets its answers.
+        self._eof_received = True
+        has_work = bool(self._cycle or self._pipeline or self._input)
+        return has_work and not self._transport.is_closing()
+
+    # Flow control.
 
     def pause_writing(self) -> None:
-        """The client does not read its answers: take no further request meanwhile."""
-        self._is_full = True
+        """The client does not read its answers: stop answering and parsing."""
+        self._writing_paused = True
 
     def resume_writing(self) -> None:
         """The client reads again."""
-        self._is_full = False
+        self._writing_paused = False
         self._run()
 
+    def _pause_reading(self) -> None:
+        """Stop reading from the socket while there is unparsed input."""
+        if self._input and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    # Pipeline.
+
     def _run(self) -> None:
-        """Parse and answer, one after the other, until something has to be waited for."""
-        if self._is_waiting:
-            self._pause()
+        """Parse and answer until there is something to wait for.
+
+        Each call answers at most one request and parses at most once. The run queue does the rest.
+        """
+        if self._is_queued:
+            self._pause_reading()
             return
         if self._is_running:
-            # An answer came at once: the loop below goes on.
+            # The answer came at once: the loop below continues.
             return
         self._is_running = True
         has_answered = has_parsed = False
-        while not self._turn and not self._is_full:
-            if self._turns:
+        while not self._cycle and not self._writing_paused:
+            if self._pipeline:
                 if has_answered:
-                    self._is_waiting = True
+                    self._is_queued = True
                     break
                 has_answered = True
-                self._answer(self._turns.popleft())
-            elif self._unread and not self._refuses:
+                self._start_cycle(self._pipeline.popleft())
+            elif self._input and not self._discards_input:
                 if has_parsed:
-                    self._is_waiting = True
+                    self._is_queued = True
                     break
                 has_parsed = True
                 self._parse()
             else:
                 break
         self._is_running = False
-        if self._is_waiting:
-            self._server.waiting.add(self)
-        if self._turn or self._is_full or self._is_waiting:
-            self._pause()
-        elif self._ended:
+        if self._is_queued:
+            self._server.run_queue.add(self)
+        if self._cycle or self._writing_paused or self._is_queued:
+            self._pause_reading()
+        elif self._eof_received:
             self._transport.close()
-        elif self._is_paused:
-            self._is_paused = False
+        elif self._reading_paused:
+            self._reading_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-        is_next = not self._turn and not self._turns
-        if self._wants_continue and is_next and not self._transport.is_closing():
-            self._wants_continue = False
+        is_next = not self._cycle and not self._pipeline
+        if self._expects_continue and is_next and not self._transport.is_closing():
+            self._expects_continue = False
             self._transport.write(_CONTINUE)
 
-    def _pause(self) -> None:
-        """Read nothing more while there is something to be parsed."""
-        if self._unread and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
+    def _start_cycle(self, cycle: _Cycle) -> None:
+        self._cycle = cycle
+        if cycle.request is not None:
+            self._server.answer(cycle.request, self._end_cycle)
+        elif cycle.refusal is not None:
+            self._end_cycle(cycle.refusal)
 
-    def _answer(self, turn: _Turn) -> None:
-        self._turn = turn
-        if turn.request is not None:
-            self._server.answer(turn.request, self._reply)
-        elif turn.refusal is not None:
-            self._reply(turn.refusal)
-
-    def _reply(self, answer: Answer) -> None:
-        turn, self._turn = cast("_Turn", self._turn), None
+    def _end_cycle(self, answer: Answer) -> None:
+        """Send `answer`, then continue with the next request."""
+        cycle, self._cycle = cast("_Cycle", self._cycle), None
         transport = self._transport
         if transport.is_closing():
             return
         self._last_used = self._server.loop.time()
-        if self._begun is not None:
-            # Of the next request, which had to wait, too.
-            self._begun = self._last_used
-        keeps = turn.keeps and not self._server.is_draining
-        connection = "" if keeps and not turn.is_old else "keep-alive" if keeps else "close"
+        if self._request_started is not None:
+            # The next request had to wait for this answer: its timeout starts now.
+            self._request_started = self._last_used
+        keep_alive = cycle.keep_alive and not self._server.is_draining
+        connection = (
+            "" if keep_alive and not cycle.is_http_1_0 else "keep-alive" if keep_alive else "close"
+        )
         head = self._server.head(answer, connection)
-        transport.write(head if turn.is_head else head + answer.body)
-        if not keeps:
-            self._end()
+        transport.write(head if cycle.is_head else head + answer.body)
+        if not keep_alive:
+            self._linger()
         self._run()
 
-    def _end(self) -> None:
-        """Have nothing more to say, and wait for the client to close."""
-        self._refuses = True
-        self._begun = None
-        self._turns.clear()
-        self._unread = b""
-        if self._ended:
+    def _linger(self) -> None:
+        """Discard further input, and wait for the client to close."""
+        self._discards_input = True
+        self._request_started = None
+        self._pipeline.clear()
+        self._input = b""
+        if self._eof_received:
             self._transport.close()
         else:
             self._transport.write_eof()
             self._server.loop.call_later(_LINGER, self._transport.close)
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Answer so when all that came before is answered, and close then."""
-        # Where there is a target, a method has been parsed.
-        has_begun = self._begun is not None and self._url
-        is_head = bool(has_begun) and self._parser.get_method() == b"HEAD"
-        self._refuses = True
-        self._begun = None
-        self._unread = b""
+        """Put the answer to a bad request into the pipeline; it closes the connection."""
+        # Once there is a target, the method is known.
+        has_method = self._request_started is not None and self._url
+        is_head = bool(has_method) and self._parser.get_method() == b"HEAD"
+        self._discards_input = True
+        self._request_started = None
+        self._input = b""
         refusal = self._server.refuse(status, reason, self._wants_json)
-        self._turns.append(_Turn(None, refusal, is_head=is_head))
+        self._pipeline.append(_Cycle(None, refusal, is_head=is_head))
+
+    # Parsing.
 
     def _parse(self) -> None:
-        data, self._unread = self._unread, b""
-        if len(data) > _SLICE:
-            data, self._unread = data[:_SLICE], data[_SLICE:]
+        data, self._input = self._input, b""
+        if len(data) > _PARSE_SIZE:
+            data, self._input = data[:_PARSE_SIZE], data[_PARSE_SIZE:]
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # Nothing is switched to; what follows is the next request.
-            self._unread = data[upgrade.args[0] :] + self._unread
+            # The upgrade is ignored; the next request follows.
+            self._input = data[upgrade.args[0] :] + self._input
             self._parser = httptools.HttpRequestParser(self)
         except httptools.HttpParserError as error:
-            # The parser wraps what a callback raised.
+            # httptools wraps an exception of a callback.
             cause = error.__context__
-            if isinstance(cause, _RefusedError):
+            if isinstance(cause, _BadRequestError):
                 self._refuse(cause.status, str(cause))
-            elif self._turns and not self._turns[-1].keeps:
-                # Whatever comes behind a request that closes is no request.
-                self._unread = b""
-                self._refuses = True
+            elif self._pipeline and not self._pipeline[-1].keep_alive:
+                # Bytes after the last request of a connection are discarded.
+                self._input = b""
+                self._discards_input = True
             else:
                 self._refuse(400, "not HTTP")
         else:
-            if self._begun is not None and self._in_head:
+            if self._request_started is not None and self._in_head:
                 self._head_size += len(data)
                 if self._head_size > MAX_HEAD:
                     self._refuse(400, f"a head of more than {MAX_HEAD} bytes")
 
-    # What the parser calls.
+    # Parser callbacks.
 
     def on_message_begin(self) -> None:
-        self._begun = self._server.loop.time()
+        self._request_started = self._server.loop.time()
         self._url = b""
         self._headers: Headers = []
         self._in_head = True
@@ -381,120 +433,126 @@ class Connection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self._url += url
         if len(self._url) > MAX_LINE:
-            raise _RefusedError(400, f"a target of more than {MAX_LINE} bytes")
+            raise _BadRequestError(400, f"a target of more than {MAX_LINE} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         size = len(name) + len(value)
         if size > MAX_LINE:
-            raise _RefusedError(400, f"a header of more than {MAX_LINE} bytes")
+            raise _BadRequestError(400, f"a header of more than {MAX_LINE} bytes")
         if self._in_head:
             if len(self._headers) == MAX_HEADERS:
-                raise _RefusedError(400, f"more than {MAX_HEADERS} headers")
-            # The parser leaves the space behind a value (RFC 9110 section 5.5).
+                raise _BadRequestError(400, f"more than {MAX_HEADERS} headers")
+            # llhttp keeps the whitespace after a value (RFC 9110 section 5.5).
             self._headers.append((name, value.rstrip(b" \t")))
         else:
-            # Trailers end here.
+            # A trailer, which is discarded.
             self._head_size += size
             if self._head_size > 2 * MAX_HEAD:
-                raise _RefusedError(400, f"trailers of more than {MAX_HEAD} bytes")
+                raise _BadRequestError(400, f"trailers of more than {MAX_HEAD} bytes")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._whole = self._checked()
+        self._next_cycle = self._check_head()
 
     def on_body(self, body: bytes) -> None:
-        self._wants_continue = False
+        self._expects_continue = False
         self._body_size += len(body)
         if self._body_size > MAX_BODY:
-            raise _RefusedError(413, f"a request body of more than {MAX_BODY} bytes")
+            raise _BadRequestError(413, f"a request body of more than {MAX_BODY} bytes")
 
     def on_message_complete(self) -> None:
-        self._begun = None
-        self._wants_continue = False
-        self._turns.append(self._whole)
+        self._request_started = None
+        self._expects_continue = False
+        self._pipeline.append(self._next_cycle)
 
-    def _checked(self) -> _Turn:
-        """The request whose head has been parsed.
+    # Checks of the request head.
+
+    def _check_head(self) -> _Cycle:
+        """The cycle of the request whose head is complete.
 
         Raises:
-            _RefusedError: it is not one that can be answered.
+            _BadRequestError: the request is to be refused.
         """
         parser = self._parser
         lane_headers: Headers = []
-        passed: tuple[bytes, ...] = ()
-        hosts = codings = length = members = size = passed_size = 0
+        hop_ids: tuple[bytes, ...] = ()
+        hosts = codings = length = members = lists_size = hop_ids_size = 0
         expects = False
-        meanings = self._server.meanings
+        header_names = self._server.header_names
         for header in self._headers:
-            meaning = meanings[header[0]]
-            if meaning == _CARRIED:
+            treatment = header_names[header[0]]
+            if treatment == _CARRIED:
                 lane_headers.append(header)
-            elif meaning == _LIST:
+            elif treatment == _LIST:
                 lane_headers.append(header)
                 members += header[1].count(b",") + 1
-                size += len(header[1]) + 1
-            elif meaning == _HOPS:
-                passed += tuple(header[1].split(b",", _MAX_PASSED))
-                passed_size += len(header[1])
-            elif meaning == _ACCEPT:
+                lists_size += len(header[1]) + 1
+            elif treatment == _HOPS:
+                hop_ids += tuple(header[1].split(b",", _MAX_HOP_IDS))
+                hop_ids_size += len(header[1])
+            elif treatment == _ACCEPT:
                 self._wants_json = self._wants_json or b"application/json" in header[1].lower()
-            elif meaning == _HOST:
+            elif treatment == _HOST:
                 hosts += 1 if _HOST_VALUE.fullmatch(header[1]) else 2
-            elif meaning == _LENGTH:
+            elif treatment == _LENGTH:
                 length = int(header[1])
-            elif meaning == _ENCODING:
+            elif treatment == _ENCODING:
                 codings += 1 if header[1].lower() == b"chunked" else 2
-            elif meaning == _EXPECT:
+            elif treatment == _EXPECT:
                 expects = header[1].lower() == b"100-continue"
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise _RefusedError(400, "neither HTTP/1.1 nor HTTP/1.0")
+            raise _BadRequestError(400, "neither HTTP/1.1 nor HTTP/1.0")
         if hosts > 1 or (hosts == 0 and version == "1.1"):
-            raise _RefusedError(400, "not one valid Host")
+            raise _BadRequestError(400, "not one valid Host")
         method = parser.get_method().decode("ascii")
         if method == "CONNECT":
-            # To the client a 2xx would be a tunnel (RFC 9110 section 9.3.6).
-            raise _RefusedError(501, "CONNECT")
+            # A 2xx would open a tunnel (RFC 9110 section 9.3.6).
+            raise _BadRequestError(501, "CONNECT")
         if codings > 1:
-            # RFC 9112 section 6.1; the parser looks at the last one only.
-            raise _RefusedError(400, "a transfer coding other than chunked")
+            # RFC 9112 section 6.1; llhttp checks the last coding only.
+            raise _BadRequestError(400, "a transfer coding other than chunked")
         if codings and version == "1.0":
-            # RFC 9112 section 6.1: its framing is to be mistrusted.
-            raise _RefusedError(400, "chunks in HTTP/1.0")
+            # Faulty framing (RFC 9112 section 6.1).
+            raise _BadRequestError(400, "chunks in HTTP/1.0")
         if length > MAX_BODY:
-            raise _RefusedError(413, f"a request body of more than {MAX_BODY} bytes")
-        if passed_size > _MAX_PASSED_SIZE and len(passed) < _MAX_PASSED:
-            raise _RefusedError(400, "not the hops of a chain")
-        if members > ANY_LIST.members or size > ANY_LIST.size:
+            raise _BadRequestError(413, f"a request body of more than {MAX_BODY} bytes")
+        if hop_ids_size > _MAX_HOP_IDS_SIZE and len(hop_ids) < _MAX_HOP_IDS:
+            raise _BadRequestError(400, "not the hops of a chain")
+        if members > ANY_LIST.members or lists_size > ANY_LIST.size:
             lane_headers = within_limits(lane_headers)
         if len(lane_headers) > MAX_LANE_HEADERS:
-            raise _RefusedError(400, f"more than {MAX_LANE_HEADERS} lane headers")
-        # A head that came at once is no longer than a slice.
+            raise _BadRequestError(400, f"more than {MAX_LANE_HEADERS} lane headers")
+        # A head that arrived in one piece is shorter than _PARSE_SIZE: there is nothing to add up.
         if self._head_size and sum(map(len, chain(*lane_headers))) > MAX_LANE_SIZE:
-            raise _RefusedError(400, f"lane headers of more than {MAX_LANE_SIZE} bytes")
+            raise _BadRequestError(400, f"lane headers of more than {MAX_LANE_SIZE} bytes")
         has_body = codings > 0 or length > 0
-        self._wants_continue = expects and has_body and version == "1.1"
-        # The parser leaves out the body of a request that asks for an upgrade.
+        self._expects_continue = expects and has_body and version == "1.1"
+        # llhttp does not parse the body of a request for an upgrade.
         skips_body = has_body and parser.should_upgrade()
         request = Request(
             method,
             self._target(method),
             self._headers,
             lane_headers,
-            passed,
+            hop_ids,
             self._wants_json,
             self._client_ip,
         )
-        keeps = parser.should_keep_alive() and not skips_body
-        return _Turn(request, keeps=keeps, is_old=version == "1.0", is_head=method == "HEAD")
+        return _Cycle(
+            request,
+            keep_alive=parser.should_keep_alive() and not skips_body,
+            is_http_1_0=version == "1.0",
+            is_head=method == "HEAD",
+        )
 
     def _target(self, method: str) -> str:
         """Path and query, without scheme and authority (RFC 9112 section 3.2)."""
         url = self._url
         if not url.startswith(b"/"):
-            if absolute := _ABSOLUTE.match(url):
+            if absolute := _ABSOLUTE_FORM.match(url):
                 url = url[absolute.end() :]
                 url = url if url.startswith(b"/") else b"/" + url
             elif not (url == b"*" and method == "OPTIONS"):
-                raise _RefusedError(400, "not a request target")
+                raise _BadRequestError(400, "not a request target")
         return url.decode("utf-8", "surrogateescape")

@@ -1,7 +1,7 @@
-"""Faults on demand: what they are, and how the environment and a header write them.
+"""Faults on demand: the types, and their syntax in settings and in the `x-mock-fault` header.
 
-Header: ``x-mock-fault: HOP; delay=SECONDS; abort=STATUS; percent=PERCENT``, where `delay` or
-`abort` may be left out, and `percent`; several faults are a list (RFC 9110 section 5.6.1).
+Header: ``x-mock-fault: HOP; delay=SECONDS; abort=STATUS; percent=PERCENT``. At least one of `delay`
+and `abort` is required, `percent` is optional. Several faults form a list (RFC 9110 section 5.6.1).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 FAULT_KINDS: Final = ("delay", "abort")
 MAX_DELAY: Final = 300.0
-"""Seconds of one delay."""
+"""Cap on one delay, in seconds."""
 MAX_FAULTS: Final = 16
-"""Faults that one request may ask for."""
+"""Cap on the faults in the headers of one request."""
 MAX_HEADER: Final = 2048
-"""Bytes of all of them."""
+"""Cap on the `x-mock-fault` headers of one request, in bytes."""
 
 _HEADER: Final = FAULT_HEADER.decode()
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
@@ -34,7 +34,7 @@ _FORM: Final = "must be a hop, then delay=, abort= or both, and percent=, each o
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Seconds, drawn evenly between two that may be the same."""
+    """A delay in seconds, drawn evenly from a spread."""
 
     least: float
     most: float
@@ -42,10 +42,10 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is done to `percent` of the requests of a hop: a delay, an abort, or both in turn."""
+    """A delay, an abort, or a delay and then an abort, for `percent` of the requests of a hop."""
 
     hop: str
-    """The app of the hop."""
+    """The `app` of the hop."""
     delay: Delay | None = None
     abort: int | None = None
     """The status to answer with."""
@@ -53,10 +53,10 @@ class Fault:
 
 
 def draw(faults: Iterable[Fault]) -> tuple[float | None, int | None]:
-    """Throw the dice for each fault; of several delays, or aborts, the first counts.
+    """Draw which faults apply to one request. If several delays or aborts apply, the first wins.
 
     Returns:
-        The delay in seconds, to the millisecond, and the status to abort with.
+        The delay in seconds, rounded to milliseconds, and the status of the abort.
     """
     delay = abort = None
     for fault in faults:
@@ -68,11 +68,11 @@ def draw(faults: Iterable[Fault]) -> tuple[float | None, int | None]:
     return delay, abort
 
 
-# These three raise ValueError, with what is allowed as its text.
+# These three raise ValueError; its text says which values are allowed.
 
 
 def read_delay(text: str) -> Delay:
-    """Read seconds, or a spread of them."""
+    """Read seconds, or a spread of seconds."""
     if match := _DELAY.fullmatch(text):
         least = float(match[1])
         most = least if match[2] is None else float(match[2])
@@ -98,15 +98,15 @@ def read_percent(text: str) -> float:
 
 
 def is_hop_name(app: str) -> bool:
-    """Whether the header can name the hop of this app."""
+    """Whether the header can name a hop of this `app`."""
     return app == app.strip() and not set(app) & set(",;")
 
 
 def read_header(values: Iterable[bytes]) -> list[Fault]:
-    """Read the values of all headers of this name that a request has.
+    """Read the values of all `x-mock-fault` headers of a request.
 
     Raises:
-        ValueError: one is not of the form above, or they are too many; its text is one line.
+        ValueError: the syntax is wrong, or there are too many faults; its text is one line.
     """
     joined = b",".join(values)
     if len(joined) > MAX_HEADER:

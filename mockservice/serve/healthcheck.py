@@ -1,6 +1,6 @@
 """`python -m mockservice.serve.healthcheck`: is this container's hop ready? For a HEALTHCHECK.
 
-Asks `/readyz` at the address that the same environment makes the hop listen at.
+It reads the same environment as the hop, and asks for `/readyz` where the hop listens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from mockservice.serve.settings import SettingError, Settings
 
 _TIMEOUT: Final = 2.0
-"""Seconds for the whole check."""
+"""Seconds for the whole check, connecting included."""
 _MAX_STATUS_LINE: Final = 256
 _REQUEST: Final = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 # RFC 9112 section 4.
@@ -24,10 +24,10 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r\n]")
 
 
 def main() -> int:
-    """Say on one line whether the hop is ready.
+    """Print one line that says whether the hop is ready.
 
     Returns:
-        The exit code, as Docker's HEALTHCHECK has it: 0 healthy, 1 not.
+        The exit code of a Docker HEALTHCHECK: 0 healthy, 1 unhealthy.
     """
     try:
         settings = Settings.from_env(os.environ)
@@ -35,7 +35,7 @@ def main() -> int:
     except SettingError as error:
         sys.stdout.write(f"not ready: {error}\n")
         return 1
-    # A host name that cannot be written as one is a UnicodeError.
+    # UnicodeError: the host is not a valid name.
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         sys.stdout.write(f"not ready: {str(reason).lower()}\n")
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _reachable(host: str | None) -> str:
-    """Where a listener at `host` answers on its own machine: loopback, if that is all addresses."""
+    """The address at which a listener on `host` answers locally: loopback, if it listens on all."""
     if host is None:
         return "127.0.0.1"
     try:
@@ -58,17 +58,17 @@ def _reachable(host: str | None) -> str:
 
 
 def _status(host: str, port: int) -> int:
-    """The status that `/readyz` is answered with.
+    """The status of `/readyz`.
 
     Raises:
-        OSError: no status in time, or none at all.
+        OSError: no connection, no HTTP answer, or none within `_TIMEOUT`.
     """
     end = time.monotonic() + _TIMEOUT
     with socket.create_connection((host, port), _TIMEOUT) as connection:
         connection.sendall(_REQUEST)
         answer = b""
         while b"\n" not in answer and len(answer) < _MAX_STATUS_LINE:
-            # A timeout of a socket is one for each call; this one is for all of them.
+            # A socket's timeout applies to each call; `_TIMEOUT` is for all calls together.
             connection.settimeout(max(end - time.monotonic(), 0.001))
             part = connection.recv(_MAX_STATUS_LINE)
             if not part:

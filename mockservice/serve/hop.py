@@ -18,79 +18,78 @@ if TYPE_CHECKING:
     from mockservice.serve.settings import Settings
     from mockservice.serve.upstream import Outcome
 
-    # What follows the own hop in the chain.
+    # What follows this hop in the chain.
     Rest = upstream.Answer | Failure | None
 
 MAX_HOPS: Final = 32
-"""Hops that a chain may have."""
+"""Cap on the hops of a chain."""
 
 
 class Request(NamedTuple):
-    """What a hop is asked, whatever server took it."""
+    """A request to a hop."""
 
     method: str
     target: str
-    """Path and query as they came."""
+    """Path and query as received."""
     headers: Headers
-    """All header fields as they came."""
+    """All headers as received."""
     lane_headers: Headers
-    """Those of them that go on to the upstream."""
+    """The headers that go on to the upstream."""
     passed: tuple[bytes, ...] = ()
-    """The ids of the hops that the chain has passed."""
+    """The ids of the hops that the chain has passed: `x-mock-hops`."""
     wants_json: bool = False
     client_ip: str | None = None
 
 
 class Answer(NamedTuple):
-    """What a hop answers."""
+    """A hop's answer."""
 
     status: int
     content_type: str
     body: bytes
     failure: Failure | None = None
-    """What this hop itself found to be wrong."""
+    """The failure, if this hop found it. None if another hop did."""
 
 
-# From here to the upstream and back there are calls and callbacks, no coroutines: a task for each
-# request would cost a third of its time.
+# From here to the upstream and back there are callbacks instead of coroutines: a task per request
+# would take a third of the request's CPU time.
 
 
 class Answers(Protocol):
-    """What answers requests: a hop, or one with something around it."""
+    """Answers requests: a hop, or a wrapper around one."""
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
-        """Call `reply` once, now or later. Never raises for what a client or an upstream does."""
+        """Call `reply` once, now or later. No request and no upstream makes it raise."""
 
 
 class Done(Protocol):
-    """Takes what a call came to: None behind the last hop. `fault`: what was done to it first."""
+    """Takes the outcome of an upstream call, None without an upstream, and the injected delay."""
 
     def __call__(self, outcome: Outcome | None, fault: str | None = None, /) -> None: ...
 
 
 class Calls(Protocol):
-    """What calls the upstream: see `mockservice.serve.upstream.Upstream.get`."""
+    """Calls the upstream (see `mockservice.serve.upstream.Upstream.get`)."""
 
     def get(self, headers: Headers, timeout: float, done: Done) -> None:
-        """GET the upstream with `headers` within `timeout` seconds, then call `done` once."""
+        """GET the upstream with `headers` within `timeout` seconds, and call `done` once."""
 
 
 class Render(Protocol):
-    """Makes the answer of what follows the own hop."""
+    """Makes the answer from what follows this hop in the chain."""
 
     def __call__(self, status: int, rest: Rest, fault: str | None = None, /) -> Answer: ...
 
 
 def new_hop_id() -> str:
-    """An id that tells this hop from all others: addresses may meet again in another cluster."""
+    """A random id. The address is not enough: another cluster may have the same one."""
     return secrets.token_hex(4)
 
 
 class Hop:
-    """The hop that `settings` describe, reached at `ip`.
+    """The hop that `settings` describe, at address `ip`.
 
-    All processes of a hop have the same `hop_id`, so that a request which comes round meets it
-    in any of them.
+    All worker processes of a hop share one `hop_id`, so that each of them detects a loop.
     """
 
     def __init__(
@@ -105,8 +104,8 @@ class Hop:
         self._app = settings.app
         self._version = settings.version
         self._ip = ip
-        # The further down the chain, the sooner a hop gives up, so that of all the hops that
-        # wait for one that hangs the last answers first, and names it.
+        # Hops further down the chain have shorter timeouts: if an upstream hangs, the hop that
+        # calls it answers first, and its answer names the upstream.
         self._timeouts = [
             settings.upstream_timeout * (1 - passed / (MAX_HOPS + 1)) for passed in range(MAX_HOPS)
         ]
@@ -117,7 +116,7 @@ class Hop:
         self._id = hop_id.encode("ascii")
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
-        """Reply with the chain from this hop on."""
+        """Reply with the chain that starts at this hop."""
         if self._id in request.passed:
             reply(self._refuse(508, "loop", "already in this chain", request.wants_json))
         elif len(request.passed) >= MAX_HOPS:
@@ -130,7 +129,7 @@ class Hop:
                 self._call(self._upstream, request, render, reply)
 
     def refuse_request(self, status: int, reason: str, wants_json: bool) -> Answer:
-        """The answer to something that is no request to this hop, or none that it takes."""
+        """The answer to a bad request."""
         return self._refuse(status, "rejected", reason, wants_json)
 
     def _refuse(self, status: int, kind: str, reason: str, wants_json: bool) -> Answer:
@@ -182,7 +181,7 @@ class Hop:
         render: Render,
         reply: Callable[[Answer], None],
     ) -> None:
-        """Reply with what `render` makes of the status and of what the upstream's call came to."""
+        """Call the upstream, and reply with what `render` makes of its outcome."""
         passed = (*request.passed, self._id)
         headers = [
             (b"Accept", b"application/json" if request.wants_json else b"text/plain"),
@@ -196,7 +195,7 @@ class Hop:
             elif isinstance(outcome, UpstreamError):
                 reply(render(outcome.status, outcome.failure, fault))
             else:
-                # 304 has no body (RFC 9110 section 15.4.5), and a chain is one.
+                # A 304 has no body (RFC 9110 section 15.4.5), and the chain is the body.
                 passed_on = outcome.status >= 300 and outcome.status != 304
                 reply(render(outcome.status if passed_on else 200, outcome, fault))
 
@@ -204,7 +203,7 @@ class Hop:
 
 
 def _chain(rest: Rest) -> Chain:
-    """What follows the own hop in the JSON form."""
+    """What follows this hop, for the JSON form."""
     if rest is None:
         return Chain()
     if isinstance(rest, Failure):
@@ -218,5 +217,5 @@ def _chain(rest: Rest) -> Chain:
 
 
 def _combined(headers: Headers) -> dict[str, str]:
-    """Headers by lower-case name, repeated ones combined (RFC 9110 section 5.3)."""
+    """Headers by lower-case name; repeated headers are joined (RFC 9110 section 5.3)."""
     return {name: ", ".join(values) for name, values in values_by_name(headers).items()}

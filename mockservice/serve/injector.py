@@ -1,7 +1,4 @@
-"""The injector: has requests suffer their faults on the way to the upstream call.
-
-There is one only where a setting asks for faults.
-"""
+"""Fault injection, before the upstream call. Imported only if a setting asks for faults."""
 
 from __future__ import annotations
 
@@ -21,11 +18,12 @@ if TYPE_CHECKING:
     from mockservice.serve.telemetry.tracing import Tracing
 
 MAX_DELAYED: Final = 1024
-"""Requests that are delayed at once; each holds its connection, even if its client has left."""
+"""Cap on the requests that are delayed at the same time. Each keeps its connection open, even if
+its client has left."""
 
 
 class Injector:
-    """Calls as its upstream does, after a delay, or answers in its place."""
+    """Calls the upstream after a delay, or answers in its place."""
 
     def __init__(
         self,
@@ -34,13 +32,13 @@ class Injector:
         count: Callable[[str], None],
         tracing: Tracing | None = None,
     ) -> None:
-        """For use in one event loop, the one that runs.
+        """For use in the event loop that is running.
 
         Args:
-            settings: of the hop that the faults are for.
-            upstream: None behind the last hop, which has faults all the same.
-            count: told which one of `FAULT_KINDS` is injected, for each.
-            tracing: where the hop is traced, for the marks on its spans.
+            settings: the hop's settings.
+            upstream: None for the last hop, which can have faults too.
+            count: called with one of `FAULT_KINDS` for each injected fault.
+            tracing: marks the spans, if the hop is traced.
         """
         self._app = settings.app
         self._faults = settings.faults
@@ -52,52 +50,52 @@ class Injector:
         self._loop = asyncio.get_running_loop()
 
     def get(self, headers: Headers, timeout: float, done: Done) -> None:
-        """The upstream's answer to `headers`, unless a fault of this request is in its way.
+        """Inject the faults of one request; call the upstream unless one of them is an abort.
 
         Args:
-            headers: for the upstream, those that ask for faults included.
-            timeout: seconds that the upstream gets; a delay takes none of them.
-            done: called once, with None behind the last hop, and told of a delay if there was one.
+            headers: the headers for the upstream, `x-mock-fault` included.
+            timeout: seconds for the upstream; a delay does not count.
+            done: called once with the outcome, None for the last hop, and with the delay if any.
         """
         if self._delayed >= MAX_DELAYED:
             reason = f"more than {MAX_DELAYED} requests are delayed"
             done(UpstreamError(503, Failure(self._app, "rejected", reason)))
             return
         try:
-            delay, abort = faults.draw(self._of_request(headers))
+            delay, abort = faults.draw(self._faults_for(headers))
         except ValueError as error:
             done(UpstreamError(400, Failure(self._app, "rejected", str(error))))
             return
         if delay is None and abort is None:
             self._call(headers, timeout, done)
             return
-        told = {}
+        injected = {}
         if delay is not None:
-            told["delay"] = f"delay {delay:g} s"
+            injected["delay"] = f"delay {delay:g} s"
         if abort is not None:
-            told["abort"] = f"abort {abort}"
-        self._tell(told)
+            injected["abort"] = f"abort {abort}"
+        self._record(injected)
 
-        def go_on() -> None:
+        def proceed() -> None:
             self._delayed -= delay is not None
-            slow = told.get("delay")
+            slow = injected.get("delay")
             if abort is None:
                 self._call(headers, timeout, lambda outcome, _=None: done(outcome, slow))
             else:
-                done(UpstreamError(abort, Failure(self._app, "injected", told["abort"])), slow)
+                done(UpstreamError(abort, Failure(self._app, "injected", injected["abort"])), slow)
 
         if delay is None:
-            go_on()
+            proceed()
         else:
             self._delayed += 1
-            later = go_on if self._tracing is None else self._tracing.in_current_span(go_on)
+            later = proceed if self._tracing is None else self._tracing.in_current_span(proceed)
             self._loop.call_later(delay, later)
 
-    def _of_request(self, headers: Headers) -> tuple[faults.Fault, ...]:
-        """The faults that a request may suffer; those that it asks for come first.
+    def _faults_for(self, headers: Headers) -> tuple[faults.Fault, ...]:
+        """The faults in the headers of a request, then those in the settings.
 
         Raises:
-            ValueError: it asks for what there is not.
+            ValueError: the headers have wrong syntax.
         """
         if not self._takes_header:
             return self._faults
@@ -111,8 +109,8 @@ class Injector:
         else:
             self._upstream.get(headers, timeout, done)
 
-    def _tell(self, injected: dict[str, str]) -> None:
-        """Tell those who look at metrics and spans what is injected, by its kind."""
+    def _record(self, injected: dict[str, str]) -> None:
+        """Put the injected faults, by kind, into the metrics and on the span."""
         for kind in injected:
             self._count(kind)
         if self._tracing is not None:

@@ -1,4 +1,4 @@
-"""The server of a hop: listens, answers the reserved paths, and drains."""
+"""The server of a hop: it listens, answers the reserved paths, and drains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mockservice.chain import TEXT_TYPE
 from mockservice.propagation import Propagation
-from mockservice.serve.connection import Connection, Meanings, Waiting
+from mockservice.serve.connection import Connection, HeaderNames, RunQueue
 from mockservice.serve.hop import Answer, Request
 from mockservice.serve.settings import SettingError
 from mockservice.serve.telemetry.scrape import Scrapes
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from mockservice.serve.telemetry.observed import ObservedHop
 
 GRACE_PERIOD: Final = 10.0
-"""Seconds that requests in flight get to finish once the server drains."""
+"""Seconds for requests in flight to finish once the server drains."""
 
 _BACKLOG: Final = 1024
-# How often connections are looked at for requests that take too long, in seconds.
+# Seconds between two checks for timeouts.
 _CHECK_EVERY: Final = 1.0
-# How long the listener stays open for those who have not seen the readiness go red yet: until no
-# request has come for a while, and under endless load half of the grace period.
+# A draining server keeps listening, as load balancers take a moment to see that it is not ready: it
+# stops after `_QUIET` seconds without a request, and after `_LISTEN_ON` seconds at the latest.
 _QUIET: Final = 0.2
 _LISTEN_ON: Final = GRACE_PERIOD / 2
+# Seconds between two looks at what a draining server waits for.
 _POLL: Final = 0.02
 _HOST_ALLOWED: Final = "an address or a name of this machine"
 
@@ -51,9 +52,8 @@ class Server:
         traced: Answers | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.propagation = Propagation(settings.lane_headers)
-        self.meanings = Meanings(self)
-        self.waiting = Waiting(self.loop)
+        self.header_names = HeaderNames(Propagation(settings.lane_headers).carries)
+        self.run_queue = RunQueue(self.loop)
         self.connections: set[Connection] = set()
         self.is_draining = False
         self.refuse = hop.refuse_request
@@ -64,15 +64,15 @@ class Server:
         self._set_state("starting", 503)
         self._last_request = 0.0
         self._heads: dict[tuple[int, str, str], bytes] = {}
-        self._heads_of = 0
+        self._heads_second = 0
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Listen, then be ready.
+        """Listen on the port, then report ready.
 
         Raises:
-            SettingError: `host` and `port` cannot be listened at.
+            SettingError: `host` or `port` cannot be used.
         """
         settings = self._settings
         for listening in _listen(settings.host, settings.port, shared=settings.workers > 1):
@@ -80,42 +80,45 @@ class Server:
                 lambda: Connection(self), sock=listening, backlog=_BACKLOG
             )
             self._listeners.append(listener)
-        self._check_time()
+        self._tick()
         self._set_state("ready", 200)
 
     async def drain(self) -> None:
-        """Be no longer ready, finish what is in flight within `GRACE_PERIOD`, close the rest."""
+        """Report not ready, finish the requests in flight, close all connections.
+
+        Connections that are still open after `GRACE_PERIOD` are aborted.
+        """
         self.is_draining = True
         self._set_state("draining", 503)
         end = self.loop.time() + GRACE_PERIOD
         await self._wait_while(self._is_used, end - _LISTEN_ON)
         for listener in self._listeners:
             listener.close()
-        # Connections that are kept alive are served meanwhile, and closed with their next answer.
+        # Meanwhile, each answer closes its connection.
         await self._wait_while(self._is_busy, end)
         for connection in list(self.connections):
             connection.close()
-        # What has been answered is still on its way to clients that read slowly.
+        # Slow clients still read their last answer.
         await self._wait_while(lambda: bool(self.connections), end)
         for connection in list(self.connections):
             connection.abort()
         if self._timer is not None:
             self._timer.cancel()
 
-    async def _wait_while(self, is_true: Callable[[], bool], end: float) -> None:
-        while is_true() and self.loop.time() < end:
+    async def _wait_while(self, condition: Callable[[], bool], end: float) -> None:
+        while condition() and self.loop.time() < end:
             await asyncio.sleep(_POLL)
 
     def _is_busy(self) -> bool:
         return any(connection.is_busy for connection in self.connections)
 
     def _is_used(self) -> bool:
-        """Whether there are requests, or may be more at any moment."""
+        """Whether requests are in flight, or a client has sent one just now."""
         was_quiet = self.loop.time() > self._last_request + _QUIET
         return (bool(self.connections) and not was_quiet) or self._is_busy()
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
-        """Reply to a request, now or later."""
+        """Call `reply` once with the answer to `request`, now or later."""
         answer = self._reserved.get(request.target.partition("?")[0])
         if answer is not None:
             answer(request, reply)
@@ -124,7 +127,7 @@ class Server:
             self._answers.answer(request, reply)
 
     def _set_state(self, state: str, status: int) -> None:
-        """Say so at `/readyz`."""
+        """Answer `/readyz` with `state` and `status` from now on."""
         self._reserved = {
             "/healthz": _always(Answer(200, TEXT_TYPE, b"alive")),
             "/readyz": _always(Answer(status, TEXT_TYPE, state.encode())),
@@ -132,11 +135,14 @@ class Server:
         }
 
     def head(self, answer: Answer, connection: str) -> bytes:
-        """Status line and headers of `answer`; `connection` is the `Connection` header, if any."""
+        """Status line and headers of `answer`; `connection` is the `Connection` header, if any.
+
+        All but the length is cached for one second.
+        """
         now = int(time())
-        if now != self._heads_of:
-            # They name the second.
-            self._heads_of = now
+        if now != self._heads_second:
+            # `Date` has changed.
+            self._heads_second = now
             self._heads.clear()
         key = (answer.status, answer.content_type, connection)
         head = self._heads.get(key)
@@ -149,12 +155,12 @@ class Server:
             ).encode("ascii")
         return b"%bContent-Length: %d\r\n\r\n" % (head, len(answer.body))
 
-    def _check_time(self) -> None:
+    def _tick(self) -> None:
         now = self.loop.time()
         for connection in list(self.connections):
-            connection.check_time(now)
+            connection.check_timeouts(now)
         self._metrics.publish()
-        self._timer = self.loop.call_later(_CHECK_EVERY, self._check_time)
+        self._timer = self.loop.call_later(_CHECK_EVERY, self._tick)
 
 
 def _always(answer: Answer) -> Callable[[Request, Callable[[Answer], None]], None]:
@@ -165,23 +171,23 @@ def _reason(status: int) -> str:
     try:
         return HTTPStatus(status).phrase
     except ValueError:
-        # The upstream's own; a phrase may be empty (RFC 9112 section 4).
+        # An unregistered status of the upstream. The phrase may be empty (RFC 9112 section 4).
         return ""
 
 
 def _listen(host: str | None, port: int, *, shared: bool) -> list[socket.socket]:
-    """Sockets that listen: one on all interfaces, or one for each address of `host`.
+    """Listening sockets: one on all interfaces, or one for each address of `host`.
 
     Args:
         host: an address or a name of this machine; None for all interfaces.
         port: the port.
-        shared: whether other processes may listen at the same port.
+        shared: whether other processes may listen on the same port.
 
     Raises:
-        SettingError: an address is none of this machine's, or the port is taken.
+        SettingError: an address does not belong to this machine, or the port is taken.
     """
     if host is None:
-        # The first takes both families; where there is no IPv6, the second is all there is.
+        # The first takes IPv6 and IPv4. The second is for machines without IPv6.
         addresses = [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")]  # noqa: S104
     else:
         addresses = _addresses(host)

@@ -1,4 +1,4 @@
-"""The settings of a hop: read from the environment once, at start, into one typed object."""
+"""The settings of a hop, read from the environment once, at start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class SettingError(ValueError):
-    """A setting with a value that is not allowed; its text is one line for the user."""
+    """A setting has a value that is not allowed. The text is one line for the user."""
 
     def __init__(self, setting: str, value: str, allowed: str) -> None:
         super().__init__(f"{setting}={value!r}: must be {allowed}")
@@ -31,22 +31,22 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamUrl:
-    """Where the upstream is, exactly as configured."""
+    """An `http` or `https` URL, and its parts."""
 
     text: str
-    """The whole URL."""
+    """The URL as configured."""
     secure: bool
-    """True for https."""
+    """Whether the scheme is https."""
     host: str
     port: int
     authority: str
-    """Host and port as written in the URL: what the `Host` header says."""
+    """Host and port as written in the URL: the value of the `Host` header."""
     target: str
-    """Path and query, as the request line has them (RFC 9112 section 3.2.1)."""
+    """Path and query, for the request line (RFC 9112 section 3.2.1)."""
 
     @property
     def hop(self) -> str:
-        """What a failure calls this upstream: its name, or name and port where many have it."""
+        """How a failure names this upstream: by host, with the port if the host is not unique."""
         if self.host == "localhost":
             return self.authority
         try:
@@ -58,7 +58,7 @@ class UpstreamUrl:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What one hop is and does. `Settings.from_env` says which values are allowed."""
+    """The settings of one hop. `Settings.from_env` checks their values."""
 
     app: str
     version: str
@@ -68,27 +68,27 @@ class Settings:
     host: str | None = None
     """None: all interfaces, IPv4 and IPv6."""
     pod_ip: str | None = None
-    """None: to be found by `mockservice.serve.address`."""
+    """None: `mockservice.serve.address` finds it."""
     lane_headers: tuple[str, ...] = ()
-    """More headers to carry, lower case: names, and prefixes that end in `*`."""
+    """More headers to carry, in lower case: names, and prefixes that end in `*`."""
     upstream_timeout: float = 5.0
-    """Seconds from the upstream call to the end of its answer."""
+    """Seconds for an upstream call, from its start to the end of the answer."""
     upstream_proxy: UpstreamUrl | None = None
-    """The HTTP proxy that upstream calls go through. None: they go to the upstream itself."""
+    """The HTTP proxy for upstream calls. None: no proxy."""
     workers: int = 1
     """Processes that share the port."""
     faults: tuple[Fault, ...] = ()
-    """What is done to requests, whoever sends them."""
+    """Faults injected into all requests."""
     fault_header: bool = False
-    """Whether requests may ask for faults. If so, their header is one of `lane_headers`."""
+    """Whether the `x-mock-fault` header injects faults. If so, it is one of `lane_headers`."""
     access_log: bool = False
-    """Whether every request is logged, and not only those that fail."""
+    """Whether all requests are logged. If not, only failures are."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read the settings from environment variables of the same, lower-case names.
+        """Read the settings from environment variables of the same names, in lower case.
 
-        An empty variable is an absent one.
+        An empty variable counts as unset.
 
         Raises:
             SettingError: a value is missing or not allowed.
@@ -97,7 +97,9 @@ class Settings:
         upstream_proxy = _url(env, "upstream_proxy")
         if upstream_proxy and (upstream_proxy.secure or (upstream_url and upstream_url.secure)):
             raise SettingError(
-                "upstream_proxy", env["upstream_proxy"], "an http URL, beside an http upstream_url"
+                "upstream_proxy",
+                env["upstream_proxy"],
+                "an http URL, and upstream_url must be one too",
             )
         app = _name(env, "app", reserved="(")
         fault_header = _fault_header(env, app)
@@ -130,7 +132,7 @@ def _name(env: Mapping[str, str], setting: str, reserved: str) -> str:
 
 def _number(env: Mapping[str, str], setting: str, default: int, most: int) -> int:
     value = env.get(setting) or str(default)
-    # Digits beyond the largest number there is make it no smaller, and need not be read.
+    # int() of very long texts is slow or fails; nine digits are more than any limit here.
     if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= most):
         raise SettingError(setting, value, f"a number from 1 to {most}")
     return int(value)
@@ -179,7 +181,9 @@ def _lane_headers(env: Mapping[str, str], fault_header: bool) -> tuple[str, ...]
                 "lane_headers", name, "no hop-by-hop header, and none that a hop sets itself"
             )
         if name.lower().encode() == FAULT_HEADER:
-            raise SettingError("lane_headers", name, "without what fault_header=on carries")
+            raise SettingError(
+                "lane_headers", name, "another header: fault_header=on carries this one"
+            )
         lane_headers.append(name.lower())
     if fault_header:
         lane_headers.append(FAULT_HEADER.decode())
@@ -205,20 +209,20 @@ def _percent(env: Mapping[str, str], fault: str) -> float:
     if percent is None:
         return 100.0
     if not env.get(fault):
-        raise SettingError(setting, env[setting], f"beside {fault}, of which it is the percentage")
+        raise SettingError(setting, env[setting], f"set together with {fault}")
     return percent
 
 
 def _fault_header(env: Mapping[str, str], app: str) -> bool:
     is_on = _switch(env, "fault_header")
     if is_on and not faults.is_hop_name(app):
-        allowed = "without ',' and ';' and space around it beside fault_header=on, to be named so"
+        allowed = "without ',', ';' and space at its ends, if fault_header=on"
         raise SettingError("app", app, allowed)
     return is_on
 
 
 def _read(env: Mapping[str, str], setting: str, read: Callable[[str], _T]) -> _T | None:
-    """What `read` makes of a setting, whose ValueError says what is allowed."""
+    """Read a setting by `read`, whose ValueError says which values are allowed."""
     value = env.get(setting)
     if not value:
         return None
@@ -233,7 +237,7 @@ def _url(env: Mapping[str, str], setting: str) -> UpstreamUrl | None:
     if not value:
         return None
     allowed = "an http or https URL with a host, in ASCII, without user name and fragment"
-    # urlsplit drops some of these characters in silence.
+    # urlsplit silently drops some of these characters.
     if not value.isascii() or not value.isprintable() or " " in value:
         raise SettingError(setting, value, allowed)
     try:

@@ -1,6 +1,6 @@
-"""The upstream call: one GET to the one upstream of a hop, over kept-alive connections.
+"""The upstream call: a GET over a pool of kept-alive connections.
 
-All that the rest of the service sees is `Upstream.get`, its `Answer` and its `UpstreamError`.
+The interface is `Upstream.get` and its outcome, an `Answer` or an `UpstreamError`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ if TYPE_CHECKING:
     from mockservice.serve.telemetry.metrics import Durations
 
 MAX_BODY: Final = 1024 * 1024
-"""Bytes of an upstream's body that are taken; a longer one is a failure."""
+"""Cap on the upstream's body, in bytes. A longer body is a failure."""
 MAX_HEAD: Final = 64 * 1024
-"""Bytes of status line and headers that are taken, interim answers included."""
+"""Cap on status line and headers, interim answers included, in bytes."""
 
-# With chunks of one byte, six bytes arrive for each one of the body.
+# Cap on the bytes of an answer: with chunks of one byte, each byte of the body takes six.
 _MAX_RECEIVED: Final = MAX_HEAD + 6 * MAX_BODY
 
-# Old connections end, so that pods that came later get their share of the calls.
+# Seconds until a connection is not used again: new pods of the upstream get their share of calls.
 _MAX_AGE: Final = 60.0
+# Cap on the idle connections in the pool.
 _MAX_IDLE: Final = 256
 
 
 class Answer(NamedTuple):
-    """What the upstream answered: status, the value of `Content-Type`, and the whole body."""
+    """The upstream's answer: status, the value of `Content-Type`, and the body."""
 
     status: int
     content_type: bytes
@@ -47,18 +48,18 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamError:
-    """The upstream call failed: the status to answer with, and what to add to the chain."""
+    """A failed upstream call: the status to answer with, and the failure to add to the chain."""
 
     status: int
     failure: Failure
 
 
 Outcome = Answer | UpstreamError
-"""What a call comes to."""
+"""The outcome of an upstream call."""
 
 
 class Upstream:
-    """Calls one upstream. For use in one event loop, the one that runs when it is made."""
+    """Calls one upstream. For use in the event loop that is running."""
 
     def __init__(
         self, url: UpstreamUrl, calls: Durations, proxy: UpstreamUrl | None = None
@@ -70,7 +71,7 @@ class Upstream:
         self._peer = proxy or url
         self._tls = ssl.create_default_context() if url.secure else None
         self._idle: list[_Connection] = []
-        # A proxy is asked in absolute form (RFC 9112 section 3.2.2).
+        # Requests to a proxy use the absolute form (RFC 9112 section 3.2.2).
         target = f"http://{url.authority}{url.target}" if proxy else url.target
         self._head = (
             f"GET {target} HTTP/1.1\r\nHost: {url.authority}\r\nAccept-Encoding: identity"
@@ -82,29 +83,29 @@ class Upstream:
         timeout: float,
         done: Callable[[Outcome], None],
     ) -> None:
-        """GET the URL with `headers`, bytes for bytes; not a redirect is followed.
+        """GET the URL with `headers`, byte for byte. Redirects are not followed.
 
         Args:
-            headers: field names and values, which must be valid ones.
-            timeout: seconds that all of it may take.
-            done: called once, with the answer, or with the error: 504 when it took too long,
-                else 502.
+            headers: valid field names and values.
+            timeout: seconds for the whole call, connecting included.
+            done: called once with the answer, or with an error: status 504 after the timeout, else
+                502.
         """
         lines = [self._head, *map(b": ".join, headers), b"", b""]
         _Call(self, b"\r\n".join(lines), timeout, done).start()
 
     def close(self) -> None:
-        """Close the connections that no call is using."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
 
     def pool(self) -> Pool:
-        """The connections that are open."""
+        """The number of open connections."""
         idle = sum(connection.reusable for connection in self._idle)
         return Pool(active=self.open_connections - idle, idle=idle)
 
     def take_idle(self) -> _Connection | None:
-        """A kept-alive connection, for one call."""
+        """A kept-alive connection for one call, if there is one."""
         oldest = self.loop.time() - _MAX_AGE
         while self._idle:
             connection = self._idle.pop()
@@ -114,7 +115,7 @@ class Upstream:
         return None
 
     def give_back(self, connection: _Connection) -> None:
-        """Keep `connection` for a later call, if it can be."""
+        """Keep `connection` for a later call if it is reusable, else close it."""
         if connection.reusable and len(self._idle) < _MAX_IDLE:
             self._idle.append(connection)
         else:
@@ -124,8 +125,8 @@ class Upstream:
         """A new connection.
 
         Raises:
-            OSError: there is none to be had.
-            UnicodeError: the host's name cannot be asked for.
+            OSError: connecting failed.
+            UnicodeError: the host is not a valid name.
         """
         peer = self._peer
         addresses = await self.loop.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
@@ -147,15 +148,15 @@ class Upstream:
 
 
 class _InvalidAnswerError(Exception):
-    """The upstream answered with something that cannot be taken."""
+    """The upstream's answer is not valid HTTP, or too large."""
 
 
 class _StaleConnectionError(ConnectionError):
-    """A kept-alive connection ended before the first byte of the answer."""
+    """A kept-alive connection was closed before the first byte of the answer."""
 
 
 class _Call:
-    """One call: a kept-alive connection or a new one, and a limit to the time that it takes."""
+    """One upstream call, with a timeout, over a kept-alive connection or a new one."""
 
     __slots__ = (
         "_begun",
@@ -183,7 +184,7 @@ class _Call:
         self._begun = perf_counter()
 
     def start(self) -> None:
-        """Send the request over a kept-alive connection, else over a new one."""
+        """Send the request over a kept-alive connection if there is one, else over a new one."""
         self._connection = self._upstream.take_idle()
         if self._connection is None:
             self._connecting = self._upstream.loop.create_task(self._connect())
@@ -208,7 +209,7 @@ class _Call:
             return
         connection.close()
         if isinstance(result, _StaleConnectionError):
-            # The upstream closed it before it saw this request, which may be sent again
+            # The upstream closed the connection before it saw the request: retry
             # (RFC 9112 section 9.3.1).
             self.start()
         elif isinstance(result, _InvalidAnswerError):
@@ -231,7 +232,7 @@ class _Call:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, which carries one request at a time."""
+    """One connection to the upstream, for one request at a time."""
 
     __slots__ = (
         "_answer",
@@ -261,11 +262,12 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def send(self, request: bytes, end: Callable[[Answer | Exception], None]) -> None:
-        """Send `request`, and call `end` once with the whole answer.
+        """Send `request`, and call `end` once with the answer or an error.
 
-        Or with _StaleConnectionError, if this connection had been used and ends without a byte;
-        with _InvalidAnswerError, if the answer is no HTTP or too large; with OSError, if the
-        connection fails. Not at all, if this connection is closed before.
+        `end` is not called if this connection is closed by `close` before. The errors:
+            _StaleConnectionError: a kept-alive connection was closed without an answer.
+            _InvalidAnswerError: the answer is not valid HTTP, or too large.
+            OSError: the connection failed.
         """
         self._received = 0
         self._answer = None
@@ -294,7 +296,7 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             problem = "a protocol switch that nobody asked for"
         except httptools.HttpParserError as error:
-            # The parser wraps what a callback raised.
+            # httptools wraps an exception of a callback.
             cause = error.__context__
             problem = str(cause) if isinstance(cause, _InvalidAnswerError) else "not HTTP"
         if problem is None and self._in_head and self._received > MAX_HEAD:
@@ -316,7 +318,7 @@ class _Connection(asyncio.Protocol):
         if self._end is None:
             return
         if exc is None and self._received and not self._in_head and not self._framed:
-            # Neither length nor chunks: the end of the connection ends the body
+            # Without a length and chunks, the body ends with the connection
             # (RFC 9112 section 6.3, item 8).
             self._finish(self._whole())
         elif not self._received and self._used:
@@ -345,17 +347,17 @@ class _Connection(asyncio.Protocol):
         self._in_head = True
         self._framed = False
         self._content_type = b""
-        # Not a list of what comes: each of its parts may be a byte.
+        # A list of parts would take too much memory: each part may be one byte.
         self._body = bytearray()
 
-    # What the parser calls.
+    # Parser callbacks.
 
     def on_message_begin(self) -> None:
         if self._answer is not None:
             raise _InvalidAnswerError("an answer that nobody asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # The length tells most headers apart, for less.
+        # Comparing lengths first is faster.
         match len(name):
             case 12:
                 if name.lower() == b"content-type":
@@ -386,7 +388,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _reason(error: Exception) -> str:
-    """Why the upstream cannot be reached, in a few words without secrets and addresses."""
+    """Why the upstream cannot be reached, in a few words, without secrets and addresses."""
     if isinstance(error, socket.gaierror | UnicodeError):
         return "unknown host"
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -1,4 +1,4 @@
-"""Several processes of one hop, which share its port (`SO_REUSEPORT`, socket(7))."""
+"""Worker processes of one hop, which share its port (`SO_REUSEPORT`, socket(7))."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(count: int, work: Callable[[int, int], int]) -> int:
-    """Run `work` in `count` processes: signals go to all of them, and the end of one ends all.
+    """Run `work` in `count` processes. All of them get a signal; if one ends, all end.
 
     Args:
-        count: the processes.
-        work: gets the number of its process, from 0 on, and a file descriptor that reads as ended
-            once this process is gone, and returns the exit code of its process. `STOP_SIGNALS`
-            are blocked until it unblocks them.
+        count: the number of processes.
+        work: called in each process with its number, from 0 on, and with a file descriptor that
+            reports end of file once the parent process is gone. It returns the exit code. It must
+            unblock `STOP_SIGNALS`, which are blocked at first.
 
     Returns:
-        0 if all ended with it, else the first other exit code; 1 for a worker that was killed.
+        0 if all processes exit with 0, else the first other exit code; 1 for a killed worker.
     """
     lifeline, held = os.pipe()
     workers = set()
-    # A signal waits until there is someone to take it, in the workers too.
+    # Signals stay pending until there is a handler, in the workers too.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     for number in range(count):
         pid = os.fork()
         if pid == 0:
             os.close(held)
-            # A Ctrl-C goes to a whole process group: it comes from the parent alone, and once.
+            # Ctrl-C signals a whole process group. In a group of its own, the worker gets the
+            # signal from its parent only.
             os.setpgid(0, 0)
             _work(partial(work, number, lifeline))
         workers.add(pid)
@@ -45,7 +46,7 @@ def run(count: int, work: Callable[[int, int], int]) -> int:
 
     def pass_on(number: int, _: FrameType | None = None) -> None:
         for pid in workers:
-            # One may have ended just now.
+            # It may have ended just now.
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -64,11 +65,11 @@ def run(count: int, work: Callable[[int, int], int]) -> int:
 
 
 def _work(work: Callable[[], int]) -> None:
-    """Do `work` and end this process, whatever comes: the rest of it is the parent's."""
+    """Do `work`, then exit without returning: the code after the fork is for the parent."""
     exit_code = 1
     try:
         exit_code = work()
-    except Exception as error:  # the last word of this process
+    except Exception as error:  # reported, as nothing above handles it
         sys.stderr.write(f"mockservice: worker: {type(error).__name__}: {error}\n")
     finally:
         sys.stderr.flush()

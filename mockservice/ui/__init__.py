@@ -1,1 +1,1 @@
-"""`mockservice ui`: one page on which requests are seen to run through the lanes."""
+"""`mockservice ui`: a page that shows requests as they run through the lanes."""

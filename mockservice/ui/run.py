@@ -1,4 +1,4 @@
-"""`mockservice ui`: a view -> its page, until a signal ends it."""
+"""Runs `mockservice ui`: serves the page until a signal."""
 
 from __future__ import annotations
 

@@ -7,10 +7,8 @@ import shlex
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from mockservice.probe.tally import (
+from mockservice.probe.result import (
     fault_of,
-    lane_of,
-    leaving_hop,
     losses_between,
     outline,
     own_durations,
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mockservice.chain import Hop
+    from mockservice.probe.judge import Judgement
     from mockservice.probe.load import Result
     from mockservice.ui.view import View
 
@@ -40,8 +39,9 @@ def to_json(result: Result, view: View) -> str:
     """The message to a page."""
     chain = result.chain
     fault = fault_of(result)
-    lane = lane_of(chain.hops, view.baseline, failed=fault is not None)
-    hops = _hops(result, lane, view.baseline)
+    judgement = view.judge.judge(result)
+    lane = judgement.lane
+    hops = _hops(result, judgement)
     seen = {
         "type": "result",
         "ms": round(result.seconds * 1000, 3),
@@ -70,9 +70,9 @@ def to_json(result: Result, view: View) -> str:
     return text
 
 
-def _hops(result: Result, lane: str | None, baseline: str | None) -> list[dict[str, Any]]:
+def _hops(result: Result, judgement: Judgement) -> list[dict[str, Any]]:
     hops = result.chain.hops[:MAX_HOPS]
-    left = leaving_hop(hops, baseline)
+    leaks = {place for place, _ in judgement.leaks}
     own = {id(hop): duration for hop, duration in own_durations(hops)}
     return [
         {
@@ -84,10 +84,10 @@ def _hops(result: Result, lane: str | None, baseline: str | None) -> list[dict[s
             "headers": _headers(hop) if tells_headers(hop) else None,
             "lost": lost,
             "fault": hop.fault and _cut(hop.fault),
-            "isFallback": lane is not None and hop.version == baseline != lane,
-            "isLeak": hop is left,
+            "isFallback": place in judgement.fallbacks,
+            "isLeak": place in leaks,
         }
-        for hop, lost in zip(hops, _lost(result.sent, hops), strict=True)
+        for place, (hop, lost) in enumerate(zip(hops, _lost(result.sent, hops), strict=True))
     ]
 
 

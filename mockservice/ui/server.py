@@ -1,8 +1,8 @@
-"""The page's server: the files of the page, and a stream of results for each page that is open.
+"""The page's server: the files of the page, and a stream of results for each open page.
 
-A page asks for a stream with a WebSocket (RFC 6455), on which it says rate, pause and headers, and
-gets the view and the results. A load runs for as long as its stream does: without a page that is
-open nothing is sent.
+A stream is a WebSocket (RFC 6455). The page sends its controls (rate, pause, headers) and receives
+the view and the results. Each stream has a load of its own, which ends with it: without an open
+page, no requests are sent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PORT: Final = 8090
 MAX_STREAMS: Final = 8
-"""Pages that may be open at once."""
+"""Pages that may be open at the same time."""
 
 _TYPES: Final = {
     ".html": "text/html",
@@ -41,8 +41,8 @@ _TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 _HEADERS: Final = {
-    # Nothing from elsewhere, nothing inline, no text that becomes markup (CSP Level 3; Trusted
-    # Types), and no frame around it.
+    # Allow only this server's files: nothing from other hosts, nothing inline, no text as markup
+    # (CSP Level 3; Trusted Types), and no frame around the page.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -61,7 +61,7 @@ _CLOSE_TIMEOUT: Final = 1.0
 
 
 class ListenError(Exception):
-    """Nothing can listen at host and port; its text is one line for the user."""
+    """The server cannot listen at this host and port. The text is one line for the user."""
 
     def __init__(self, host: str, port: int, error: OSError | UnicodeError) -> None:
         number = getattr(error, "errno", None)
@@ -73,15 +73,15 @@ class ListenError(Exception):
 
 
 class PageServer:
-    """Serves the page of a view, from `async with` to its end.
+    """Serves the page of a view for the duration of `async with`.
 
     Args:
-        view: what to show.
-        host: the address or name to listen at, which the page then answers to.
-        port: None for `PORT` or, where that is taken, a free one.
+        view: what the page shows.
+        host: the address or name to listen on; requests may use it as their `Host`.
+        port: None for `PORT` or, if that is in use, a free one.
 
     Raises, from `async with`:
-        ListenError: nothing can listen at `host` and `port`.
+        ListenError: the server cannot listen at `host` and `port`.
     """
 
     def __init__(self, view: View, host: str = "127.0.0.1", port: int | None = None) -> None:
@@ -127,25 +127,25 @@ class PageServer:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The URL of the page."""
         port = self._runner.addresses[0][1]
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{port}/"
 
     async def show(self, view: View) -> None:
-        """Show another view from now on, on the pages that are open too."""
+        """Switch to another view, on open pages as well."""
         self._view = view
         await asyncio.gather(*(stream.show(view) for stream in self._streams))
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer to the names of this machine only, whatever name the DNS gave its address."""
-        if not self._answers_to(request.host):
+        """Accept requests only for names of this machine, against DNS rebinding."""
+        if not self._is_allowed(request.host):
             allowed = f"must be a name of loopback, or {self._host}"
             return web.Response(status=403, text=f"Host: {request.host!r}: {allowed}\n")
         return await handler(request)
 
-    def _answers_to(self, authority: str) -> bool:
+    def _is_allowed(self, authority: str) -> bool:
         try:
             host = urlsplit(f"//{authority}").hostname or ""
         except ValueError:
@@ -156,7 +156,7 @@ class PageServer:
             address = ip_address(host)
         except ValueError:
             return False
-        # At all interfaces any address will do: there is no name to be bound to another.
+        # On all interfaces any IP address is accepted: DNS rebinding needs a name.
         return address.is_loopback or self._is_everywhere
 
     async def _file(self, request: web.Request) -> web.Response:
@@ -164,19 +164,19 @@ class PageServer:
             return web.Response(status=404, text="not found\n")
         body, content_type = self._files[request.path]
         if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
-            # Another site's page may lead here (Fetch Metadata); to send is for the user to say.
+            # On a visit from another site (Fetch Metadata), the user must start the requests.
             body = body.replace(b"<body>", b"<body data-waits>")
         return web.Response(body=body, content_type=content_type, charset="utf-8")
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        # Browsers say whose script asks, and let any page ask (RFC 6455 section 10.2).
+        # Any site may open a WebSocket; the Origin tells which site it is (RFC 6455 section 10.2).
         if request.headers.get("Origin") != f"http://{request.host}":
             return web.Response(status=403, text="Origin: must be that of the page\n")
         socket = web.WebSocketResponse(heartbeat=_HEARTBEAT, max_msg_size=_MAX_MESSAGE)
         await socket.prepare(request)
         stream = _Stream(socket, request.transport, self._view)
         if len(self._streams) >= MAX_STREAMS:
-            # Browsers keep the status of a handshake to themselves.
+            # Browsers hide a failed handshake's status from scripts, so accept and then refuse.
             await stream.refuse(f"{MAX_STREAMS} pages are open already")
             return socket
         self._streams.add(stream)
@@ -188,7 +188,7 @@ class PageServer:
 
 
 class _Stream:
-    """One open page: its controls come in, results go out."""
+    """One open page: receives its controls and sends it results."""
 
     def __init__(
         self, socket: web.WebSocketResponse, transport: asyncio.Transport | None, view: View
@@ -200,62 +200,62 @@ class _Stream:
         self._sender = Sender(view.load(self._controls))
 
     async def run(self) -> None:
-        """Until the page closes the stream."""
-        await self._say(self._view.to_json())
-        sending = asyncio.create_task(self._send())
+        """Serve the stream until the page closes it."""
+        await self._send_text(self._view.to_json())
+        sending = asyncio.create_task(self._send_results())
         try:
             async for message in self._socket:
                 if message.type is WSMsgType.TEXT:
-                    await self._control(message.data)
+                    await self._apply_controls(message.data)
         finally:
             sending.cancel()
             with suppress(asyncio.CancelledError):
                 await sending
 
     async def show(self, view: View) -> None:
-        """Show another view from now on."""
+        """Switch to another view."""
         self._view = view
         self._sender.change(view.load(self._controls))
-        await self._say(view.to_json())
+        await self._send_text(view.to_json())
 
     async def refuse(self, problem: str) -> None:
-        """Say why there is no stream, and close it."""
-        await self._say(json.dumps({"type": "refused", "problem": problem}))
+        """Send the reason for a refusal and close the stream."""
+        await self._send_text(json.dumps({"type": "refused", "problem": problem}))
         await self.close()
 
     async def close(self) -> None:
-        """Close the stream, within a second; the page will try again for a while."""
+        """Close the stream within a second; the page then tries to reconnect."""
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._socket.close()
         except TimeoutError:
-            # The page does not read what it is sent.
+            # The page does not read from its socket.
             if self._transport is not None:
                 self._transport.abort()
 
-    async def _say(self, text: str) -> None:
-        # A page that has gone is about to end `run`.
+    async def _send_text(self, text: str) -> None:
+        # If the page has gone, `run` is about to end.
         with suppress(ConnectionError):
             await self._socket.send_str(text)
 
-    async def _control(self, text: str) -> None:
-        said = {"type": "accepted"}
+    async def _apply_controls(self, text: str) -> None:
+        reply = {"type": "accepted"}
         try:
             self._controls = Controls.from_json(text)
         except ValueError as error:
-            # Until they are right nothing is sent, so that nobody is surprised by what is.
+            # Send no requests until the controls are valid.
             self._controls = Controls()
-            said = {"type": "refused", "problem": str(error)}
+            reply = {"type": "refused", "problem": str(error)}
         self._sender.change(self._view.load(self._controls))
-        await self._say(json.dumps(said))
+        await self._send_text(json.dumps(reply))
 
-    async def _send(self) -> None:
+    async def _send_results(self) -> None:
         try:
             async with aclosing(self._sender.results()) as results:
                 async for result in results:
                     await self._socket.send_str(to_json(result, self._view))
         except ConnectionError:
-            # The page has gone, which `run` is about to see.
+            # The page has gone; `run` is about to end.
             pass
         finally:
             await self.close()

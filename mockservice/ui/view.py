@@ -1,4 +1,4 @@
-"""The view: what a page shows, and what a page may ask of it."""
+"""The view of a page, and the controls that a page may set."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import json
 import math
 import re
 from argparse import ArgumentTypeError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mockservice.probe import arguments
+from mockservice.probe.judge import ByVersion
 from mockservice.probe.load import MAX_CONCURRENCY, Load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mockservice.probe.judge import Judge
+
 MIN_RATE: Final = 0.1
 MAX_RATE: Final = 100.0
 """Requests per second."""
 MAX_HEADERS: Final = 16
-"""Headers that a page may ask to send."""
+"""Headers that a page may set."""
 
 _ALLOWED_RATE: Final = f"requests per second, from {MIN_RATE:g} to {MAX_RATE:g}"
 
@@ -28,25 +31,37 @@ HeaderFields = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What to call, and what is known of it. The URL is nobody's but the command line's."""
+    """What a page shows: the URL to call and what is known about its lanes.
+
+    Only the command line sets the URL; a page cannot change it.
+    """
 
     url: str
     rate: float = 5.0
-    """Requests per second, until a page asks for another."""
+    """Requests per second, until the page sets another rate."""
     headers: HeaderFields = ()
-    """Header fields to send, by lower-case name, until a page asks for others; but for `host`,
-    which belongs to the URL."""
+    """Header fields to send, with lower-case names, until the page sets others.
+
+    The page cannot change `host`, which belongs to the URL.
+    """
     timeout: float = 10.0
-    """Seconds for one answer."""
-    baseline: str | None = None
-    """The lane that serves what permissive lanes do not hold. None: lanes are strict."""
-    weights: Mapping[str, float] | None = None
-    """How often lanes are expected, relative to each other."""
+    """Timeout of one request, in seconds."""
+    judge: Judge = field(default_factory=ByVersion)
+    """Tells the lane of a request and the hops that are not what it is owed."""
+    expected: Mapping[str, float] | None = None
+    """The expected weight of each lane, relative to the others; None to ask the judge."""
     trace_url: str | None = None
-    """Where a trace is shown, with `{id}` for its id."""
+    """The URL of a trace, with `{id}` for the trace id."""
+
+    @property
+    def weights(self) -> Mapping[str, float] | None:
+        """The weights of the lanes that requests with the view's headers enter."""
+        if self.expected is not None:
+            return self.expected
+        return self.judge.weights(Load(self.url, headers=self.headers))
 
     def load(self, controls: Controls) -> Load:
-        """What a page has asked for."""
+        """Return the load for a page's controls."""
         host = tuple(field for field in self.headers if field[0] == "host")
         return Load(
             self.url,
@@ -57,7 +72,7 @@ class View:
         )
 
     def to_json(self) -> str:
-        """What a page needs to know of it."""
+        """Return the message that tells a page about this view."""
         return json.dumps(
             {
                 "type": "view",
@@ -66,7 +81,7 @@ class View:
                 "minRate": MIN_RATE,
                 "maxRate": MAX_RATE,
                 "headers": [f"{name}: {value}" for name, value in self.headers if name != "host"],
-                "baseline": self.baseline,
+                "baseline": self.judge.baseline,
                 "weights": self.weights,
                 "traceUrl": self.trace_url,
             }
@@ -75,10 +90,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What a page asks for."""
+    """The controls of a page."""
 
     rate: float = 0.0
-    """Requests per second; 0 while paused."""
+    """Requests per second; 0 while the page is paused."""
     headers: HeaderFields = ()
 
     @classmethod
@@ -86,13 +101,13 @@ class Controls:
         """Read `{"rate": 5, "paused": false, "headers": ["x-lane: v2"]}`.
 
         Raises:
-            ValueError: something in it is not allowed; its text is one line for the user.
+            ValueError: a value is not allowed. The text is one line for the user.
         """
         try:
-            asked: dict[str, Any] = json.loads(text)
-            rate, paused, lines = asked["rate"], asked["paused"], asked["headers"]
+            controls: dict[str, Any] = json.loads(text)
+            rate, paused, lines = controls["rate"], controls["paused"], controls["headers"]
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise ValueError("controls: must be an object of rate, paused and headers") from None
+            raise ValueError("controls: must be an object with rate, paused and headers") from None
         if type(rate) not in (int, float) or not MIN_RATE <= rate <= MAX_RATE:
             raise ValueError(f"rate: {rate!r}: must be {_ALLOWED_RATE}")
         if not isinstance(lines, list) or len(lines) > MAX_HEADERS:
@@ -101,27 +116,27 @@ class Controls:
 
 
 def rate(text: str) -> float:
-    """The argument `--rate`."""
+    """Parse the argument `--rate`."""
     try:
-        asked = float(text)
+        number = float(text)
     except ValueError:
-        asked = math.nan
-    if not MIN_RATE <= asked <= MAX_RATE:
+        number = math.nan
+    if not MIN_RATE <= number <= MAX_RATE:
         raise arguments.refused(text, _ALLOWED_RATE)
-    return asked
+    return number
 
 
 def host(text: str) -> str:
-    """The argument `--host`; whether it can be listened at is seen then."""
+    """Parse the argument `--host`; the server finds out whether it can listen there."""
     if re.fullmatch(r"[0-9A-Za-z._:-]*[A-Za-z:.][0-9A-Za-z._:-]*", text) is None:
         raise arguments.refused(text, "an address or a name of this machine")
     return text
 
 
 def trace_url(text: str) -> str:
-    """The argument `--trace-url`."""
+    """Parse the argument `--trace-url`."""
     if "{id}" not in text:
-        raise arguments.refused(text, "a URL with {id} in the place of the trace id")
+        raise arguments.refused(text, "a URL with {id} in place of the trace id")
     return arguments.url(text)
 
 
@@ -131,6 +146,6 @@ def _header(line: object) -> tuple[str, str]:
     except ArgumentTypeError as error:
         raise ValueError(f"header: {error}") from None
     if field[0] == "host":
-        # Which host is asked is part of the URL.
+        # It belongs to the URL, which only the command line sets.
         raise ValueError(f"header: {line!r}: must be given on the command line")
     return field

@@ -29,12 +29,12 @@ PYTHON: Final = "/opt/venv/bin/python"
 IMAGE: Final = "mockservice:local"
 PROJECT: Final = "mockservice-image-test"
 LIMIT_BYTES: Final = 30_000_000
-"""What the image may weigh more than its base."""
+"""Bytes that the image may add to its base."""
 
 SBOM: Final = "/opt/venv/share/sbom/mockservice.cdx.json"
 
 LOCKED_DOWN: Final = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-# Prints what in /opt/venv is not root's, can be written, or gives the rights of its owner.
+# Prints the files in /opt/venv that are not root's, are writable, or are setuid or setgid.
 LOOSE: Final = """\
 import os
 for folder, _, names in os.walk('/opt/venv'):
@@ -44,14 +44,14 @@ for folder, _, names in os.walk('/opt/venv'):
             if stat.st_uid or stat.st_mode & 0o6000 or os.access(path, os.W_OK):
                 print(path, oct(stat.st_mode), stat.st_uid)
 """
-# Prints what the hop at this container's own port answers.
+# Prints the answer of the hop in this container.
 GET: Final = (
     "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/').read().decode())"
 )
 
 
 def docker(*arguments: str, **env: str) -> str:
-    """Run docker in the repository's folder; what it printed, both streams, without line end."""
+    """Run docker in the repository's folder, and return its output and errors, stripped."""
     done = subprocess.run(
         ["docker", *arguments],
         cwd=ROOT,
@@ -65,20 +65,20 @@ def docker(*arguments: str, **env: str) -> str:
 
 
 def inspect(name: str) -> dict[str, Any]:
-    """What the engine knows of a container or an image."""
+    """The engine's description of a container or an image."""
     found: list[dict[str, Any]] = json.loads(docker("inspect", name))
     return found[0]
 
 
 def is_healthy(container: str) -> bool:
-    """Whether the image's own check says so."""
+    """Whether the image's health check passes."""
     health: str = inspect(container)["State"]["Health"]["Status"]
     return health == "healthy"
 
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    """The image, built."""
+    """Build the image."""
     base = os.environ.get("BASE_IMAGE")
     arguments = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
     docker("build", "--tag", IMAGE, *arguments, ".")
@@ -87,7 +87,7 @@ def image() -> str:
 
 @pytest.fixture
 def network() -> Iterator[str]:
-    """A network of its own; containers on it are removed first."""
+    """A new network; afterwards it is removed, with the containers on it."""
     docker("network", "create", PROJECT)
     yield PROJECT
     if containers := docker("ps", "--all", "--quiet", "--filter", f"network={PROJECT}").split():
@@ -110,15 +110,15 @@ def test_the_label_says_the_version(image: str) -> None:
     assert labels["org.opencontainers.image.version"] == __version__
 
 
-def test_the_image_holds_the_service_and_nothing_else(image: str) -> None:
-    absent = ("envoy", "yaml", "rich", "pip", "setuptools", "hatchling", "cyclonedx", "pytest")
+def test_the_image_holds_a_plain_install_and_nothing_else(image: str) -> None:
+    absent = ("envoy", "yaml", "pip", "setuptools", "hatchling", "cyclonedx", "pytest")
     code = f"import importlib.util as i; print([m for m in {absent} if i.find_spec(m)])"
     assert run_python(image, "-c", code) == "[]"
     assert docker("run", "--rm", image, "--version") == f"mockservice {__version__}"
 
 
 def run_python(image: str, *arguments: str) -> str:
-    """What the image's Python prints."""
+    """Run the image's Python without a network, and return its output."""
     return docker(*("run", "--rm", "--network", "none", "--entrypoint", PYTHON), image, *arguments)
 
 
@@ -132,7 +132,7 @@ def test_nothing_in_the_venv_can_be_changed_by_its_user_nor_gives_rights(
 
 @pytest.fixture(scope="module")
 def sbom(image: str) -> dict[str, Any]:
-    """The SBOM that the image holds."""
+    """The SBOM in the image."""
     text = run_python(image, "-m", "json.tool", SBOM)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     found: dict[str, Any] = json.loads(text)
@@ -164,8 +164,9 @@ def test_the_sbom_says_nothing_of_when_it_was_made(sbom: dict[str, Any]) -> None
 
 
 def test_the_service_starts_from_bytecode(image: str) -> None:
-    modules = "cli healthcheck serve injector telemetry.exposition telemetry.tracing"
-    code = "; ".join(f"import mockservice.{module}" for module in modules.split())
+    modules = "command healthcheck injector telemetry.exposition telemetry.tracing"
+    imports = [f"import mockservice.serve.{module}" for module in modules.split()]
+    code = "; ".join(["import mockservice.cli", *imports])
     loaded = run_python(image, "-v", "-c", code)
     compiled = [line for line in loaded.splitlines() if line.startswith("# code object from")]
     assert len(compiled) > 100
@@ -216,48 +217,68 @@ def test_a_hop_that_does_not_answer_is_unhealthy(image: str) -> None:
         docker("rm", "--force", container)
 
 
-def test_three_hops_answer_the_chain_and_end_with_0(image: str, network: str) -> None:
+def ip_of(container: str, network: str) -> str:
+    """The address of a container in a network."""
+    ip: str = inspect(container)["NetworkSettings"]["Networks"][network]["IPAddress"]
+    return ip
+
+
+@pytest.fixture
+def hops(image: str, network: str) -> list[str]:
+    """The containers of mocka -> mockb -> mockc in the network; each answers to its app's name."""
     upstreams = {"mocka": "http://mockb:8000/", "mockb": "http://mockc:8000/", "mockc": ""}
+    containers = []
     for app, upstream_url in upstreams.items():
-        docker(
-            *("run", "--detach", *LOCKED_DOWN, "--user", "65532", "--network", network),
-            *("--name", f"{PROJECT}-{app}", "--network-alias", app, "--health-interval", "1s"),
-            *(
-                "--env",
-                f"app={app}",
-                "--env",
-                "version=v2",
-                "--env",
-                f"upstream_url={upstream_url}",
-            ),
-            image,
+        settings = (f"app={app}", "version=v2", f"upstream_url={upstream_url}")
+        containers.append(
+            docker(
+                *("run", "--detach", *LOCKED_DOWN, "--user", "65532", "--network", network),
+                *("--network-alias", app, "--health-interval", "1s"),
+                *[part for setting in settings for part in ("--env", setting)],
+                image,
+            )
         )
-    names = [f"{PROJECT}-{app}" for app in upstreams]
-    wait_until(lambda: all(map(is_healthy, names)), 60)
-    ips = [inspect(name)["NetworkSettings"]["Networks"][network]["IPAddress"] for name in names]
+    wait_until(lambda: all(map(is_healthy, containers)), 60)
+    return containers
+
+
+def test_three_hops_answer_the_chain_and_end_with_0(hops: list[str], network: str) -> None:
+    ips = [ip_of(hop, network) for hop in hops]
     chain = "".join(
-        f"-> {app}(version: v2, ip: {ip})" for app, ip in zip(upstreams, ips, strict=True)
+        f"-> {app}(version: v2, ip: {ip})"
+        for app, ip in zip(("mocka", "mockb", "mockc"), ips, strict=True)
     )
-    assert docker("exec", names[0], PYTHON, "-c", GET) == chain
-    docker("stop", *names)
-    assert [inspect(name)["State"]["ExitCode"] for name in names] == [0, 0, 0]
+    assert docker("exec", hops[0], PYTHON, "-c", GET) == chain
+    docker("stop", *hops)
+    assert [inspect(hop)["State"]["ExitCode"] for hop in hops] == [0, 0, 0]
+
+
+@pytest.mark.usefixtures("hops")
+def test_the_image_probes_a_chain_in_other_containers(image: str, network: str) -> None:
+    probe = ("run", "--rm", *LOCKED_DOWN, "--network", network, image, "probe")
+    found = json.loads(docker(*probe, "http://mocka:8000/mock", "-n", "50", "--json"))
+    assert found["hold"] is True
+    assert found["requests"]["done"] == 50
+    [chain] = found["chains"]
+    assert (chain["chain"], chain["requests"]) == ("mocka(v2) -> mockb(v2) -> mockc(v2)", 50)
+    # The tables are rich's.
+    assert "mocka(v2) -> mockb(v2) -> mockc(v2)" in docker(*probe, "http://mocka:8000/mock")
 
 
 @pytest.fixture
 def compose() -> Iterator[tuple[str, ...]]:
-    """The start of a `docker compose` command line for a project of this test's own."""
+    """The start of a `docker compose` command line for this test's project."""
     command = ("compose", "--project-name", PROJECT)
     yield command
     docker(*command, "down", "--volumes", COMPOSE_PROFILES="tracing")
 
 
 def compose_chain(compose: tuple[str, ...]) -> str:
-    """The chain that the addresses of the containers make."""
+    """The chain with the addresses of the project's containers."""
     chain = ""
     for app in ("mocka", "mockb", "mockc"):
         container = docker(*compose, "ps", "--quiet", app)
-        ip = inspect(container)["NetworkSettings"]["Networks"][f"{PROJECT}_default"]["IPAddress"]
-        chain += f"-> {app}(version: v1, ip: {ip})"
+        chain += f"-> {app}(version: v1, ip: {ip_of(container, f'{PROJECT}_default')})"
     return chain
 
 
@@ -275,7 +296,7 @@ def test_compose_publishes_the_chain_at_its_first_hop_alone(compose: tuple[str, 
 
 
 def test_the_tracing_profile_makes_one_trace(compose: tuple[str, ...]) -> None:
-    # Jaeger's image is the one thing that is not needed to see the spans come in at its address.
+    # A small collector takes the place of Jaeger, whose image cannot be pulled everywhere.
     collector = Path(__file__).with_name("collector.yaml")
     command = (*compose, "--file", "compose.yaml", "--file", str(collector))
     env = {"COMPOSE_PROFILES": "tracing"}
@@ -284,8 +305,11 @@ def test_the_tracing_profile_makes_one_trace(compose: tuple[str, ...]) -> None:
     headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
     assert request("http://127.0.0.1:8000/", headers).text == compose_chain(compose)
 
+    # Not by `docker compose logs`, which may add escape codes.
+    container = docker(*command, "ps", "--quiet", "jaeger", **env)
+
     def spans() -> list[str]:
-        return docker(*command, "logs", "--no-log-prefix", "jaeger", **env).split()
+        return docker("logs", container).split()
 
     wait_until(lambda: len(spans()) >= 5, 60)
     apps = ("mocka", "mocka", "mockb", "mockb", "mockc")

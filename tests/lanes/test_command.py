@@ -39,8 +39,9 @@ def test_a_signal_drains_everything_and_exits_0(
         assert running.versions() == "v1 v1 v1"
         assert running.stop(number) == 0
     assert not any(map(is_running, children))
-    assert [pod["state"] for pod in running.events[-1]["pods"]] == ["draining"] * 3
-    assert not list(tmp_path.glob("mockservice-*"))
+    assert [pod["state"] for pod in running.events[-2]["pods"]] == ["draining"] * 3
+    assert running.events[-1] == {"event": "stopped"}
+    assert not list(tmp_path.glob("lanes-*"))
 
 
 def test_nothing_survives_sigkill(manifests: Path, tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_nothing_survives_sigkill(manifests: Path, tmp_path: Path) -> None:
         assert all(map(is_running, children))
         running.stop(signal.SIGKILL)
         wait_until(lambda: not any(map(is_running, children)))
-        assert not list(tmp_path.glob("mockservice-*"))
+        assert not list(tmp_path.glob("lanes-*"))
 
 
 def name_of(pid: int) -> str:
@@ -116,14 +117,16 @@ def test_the_end_of_envoy_ends_everything(manifests: Path, tmp_path: Path) -> No
         os.kill(next(pid for pid in children if name_of(pid) == "envoy"), signal.SIGKILL)
         assert running.process.wait(TIMEOUT) == 1
         assert not any(map(is_running, children))
-    assert running.events[-1]["problems"] == ["Envoy has ended, with exit code -9"]
+    assert running.events[-1]["problems"] == ["Envoy has ended with exit code -9"]
 
 
 def test_a_table_for_people_names_the_gateway_and_every_pod(manifests: Path) -> None:
     command = [sys.executable, "-m", "mockservice", "lanes", str(manifests), "--quiet"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(5)]
+    lines = list(iter(process.stdout.readline, "\n"))
+    lines += iter(process.stdout.readline, "\n")
+    lines.append(process.stdout.readline())
     process.send_signal(signal.SIGINT)
     lines += process.communicate(timeout=TIMEOUT)[0].splitlines()
     assert process.returncode == 0
@@ -131,7 +134,9 @@ def test_a_table_for_people_names_the_gateway_and_every_pod(manifests: Path) -> 
     assert [line.split()[:4] for line in lines[1:4]] == [
         [f"{app}-v1-0", app, "v1", "-"] for app in ("mocka", "mockb", "mockc")
     ]
-    assert lines[4].startswith("gateway http://127.0.0.1:")
+    assert lines[4].startswith("note: no lanes: ")
+    assert lines[5].startswith("gateway http://127.0.0.1:")
+    assert lines[-1] == "stopped"
 
 
 def test_the_gateway_listens_at_the_port_asked_for(manifests: Path, tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_the_gateway_listens_at_the_port_asked_for(manifests: Path, tmp_path: Pa
         port = int(one.gateway.rpartition(":")[2])
         taken = run(manifests, "--port", str(port))
         assert taken.returncode == 2
-        assert taken.stderr == f"mockservice lanes: port {port}: must be free on 127.0.0.1\n"
+        assert taken.stderr == f"mockservice lanes: --port: '{port}': must be free at 127.0.0.1\n"
         (tmp_path / "two").mkdir()
         with lanes(manifests, folder=tmp_path / "two") as two:
             assert two.gateway != one.gateway

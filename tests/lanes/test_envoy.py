@@ -327,5 +327,5 @@ async def test_envoy_takes_all_that_there_is(tmp_path: Path) -> None:
 async def test_what_envoy_does_not_take_is_refused_with_its_reason(tmp_path: Path) -> None:
     route = Route((Destination(HOST),), (Match(Text("regex", "(")),))
     mesh = replace(MESH, gateway=(RouteTable(("*",), (route,)),))
-    with pytest.raises(RefusedError, match=r"^Envoy refuses .*: missing \): \($"):
+    with pytest.raises(RefusedError, match=r"^Envoy rejects .*: missing \): \($"):
         await accepted(mesh, tmp_path)

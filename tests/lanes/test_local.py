@@ -57,14 +57,14 @@ async def test_lanes_run_as_long_as_their_block(tmp_path: Path) -> None:
 
     lanes = LocalLanes([write(tmp_path / "mock.yaml", *PLAIN)], changed=changed)
     async with lanes:
-        assert lanes.example_url == f"{lanes.gateway_url}/mock"
-        assert await get(lanes.example_url) == "v1 v1 v1"
+        assert lanes.url(lanes.lane_map.example) == f"{lanes.gateway_url}/mock"
+        assert await get(f"{lanes.gateway_url}/mock") == "v1 v1 v1"
         assert not await lanes.reload()
     assert states[0] == ["starting"] * 3
     assert ["ready"] * 3 in states
     assert states[-1] == ["draining"] * 3
     with pytest.raises(aiohttp.ClientConnectorError):
-        await get(lanes.example_url)
+        await get(f"{lanes.gateway_url}/mock")
 
 
 async def test_pods_have_ports_of_one_address_where_that_is_all_there_is(
@@ -75,7 +75,7 @@ async def test_pods_have_ports_of_one_address_where_that_is_all_there_is(
     async with LocalLanes([write(tmp_path / "mock.yaml", *objects)]) as lanes:
         assert {one.place.ip for one in lanes.pods} == {"127.0.0.1"}
         assert len({one.place.port for one in lanes.pods}) == 6
-        url = lanes.example_url
+        url = f"{lanes.gateway_url}/mock"
         assert await get(url, my_trace_id="1", x_journey_lane="s2") == "v2 v1 v2"
         assert await get(url, my_trace_id="2", x_journey_lane="s3") == "v1 v3 v1"
 
@@ -91,7 +91,7 @@ async def test_sidecars_remember_what_their_own_pod_was_called_with_and_not_fore
     async with LocalLanes([write(tmp_path / "mock.yaml", *objects)]) as lanes:
         caller, other = pod_of(lanes, "mocka-v2-0"), pod_of(lanes, "mocka-v1-0")
         mockc = "http://mockc:8000/"
-        url = lanes.example_url
+        url = f"{lanes.gateway_url}/mock"
         await get(url, x_journey="1", x_journey_lane="s2")
         assert await call_from(caller, mockc, x_journey="1") == "v2"
         assert await call_from(caller, mockc, x_journey="2") == "v1"
@@ -114,7 +114,7 @@ async def test_a_pod_may_listen_where_sidecars_do(tmp_path: Path) -> None:
         found = next(item for item in objects if item["metadata"]["name"] == app)
         found["spec"]["ports"][0]["targetPort"] = port
     async with LocalLanes([write(tmp_path / "mock.yaml", *objects)]) as lanes:
-        assert await get(lanes.example_url) == "v1 v1 v1"
+        assert await get(f"{lanes.gateway_url}/mock") == "v1 v1 v1"
 
 
 async def test_a_call_to_no_service_of_the_manifests_is_told_so(tmp_path: Path) -> None:

@@ -375,6 +375,12 @@ def test_http_routes_split_change_headers_and_time_out(tmp_path: Path) -> None:
     )
 
 
+def test_a_gateway_without_listeners_serves_no_host(tmp_path: Path) -> None:
+    empty = {**api_gateway(), "spec": {"gatewayClassName": "istio", "listeners": []}}
+    route = http_route("one", {"backendRefs": [backend("mocka")]})
+    assert mesh_of(tmp_path, *PODS, empty, route).gateway == ()
+
+
 def test_an_http_route_of_a_service_is_for_the_calls_between_pods(tmp_path: Path) -> None:
     parents = [{"kind": "Service", "group": "", "name": "mockb", "port": 8000}]
     route = http_route("one", {"backendRefs": [backend("mockc")]}, parentRefs=parents)
@@ -494,7 +500,7 @@ def test_another_kind_is_refused_and_what_only_a_cluster_needs_is_not(tmp_path: 
         (between_pods("mockb", {"route": [to(MOCKA, "v9")]}), "there is no subset v9 of Service"),
         (
             between_pods("mockb", {"route": [to({}, None)]}),
-            "spec.http[0].route[0].destination.host: must be text",
+            "spec.http[0].route[0].destination.host: must be a string",
         ),
         (
             http_route("lost", {"backendRefs": [backend("mocka", port=1)]}),
@@ -506,7 +512,7 @@ def test_another_kind_is_refused_and_what_only_a_cluster_needs_is_not(tmp_path: 
         ),
         (
             http_route("far", parentRefs=[{"name": "ingressgateway", "namespace": "east"}]),
-            "no Gateway east/ingressgateway takes routes of default",
+            "no Gateway east/ingressgateway accepts routes from namespace default",
         ),
     ],
 )

@@ -170,7 +170,7 @@ def test_a_broken_edit_is_told_and_the_last_good_state_goes_on(tmp_path: Path) -
     write(path, *pods, route("v1"))
     with lanes(path, folder=tmp_path, options=WATCH) as running, load(running) as seen:
         broken = {
-            "no YAML": ": {",
+            "invalid YAML": ": {",
             "is no subset": None,
             "spec.http[0].match[0].port": None,
             "missing )": None,

@@ -1,4 +1,4 @@
-"""The folders of `k8s/` for the tests: what is applied together, and copies to break."""
+"""The folders of `k8s/`: which ones are applied together, and copies that tests can break."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ LANES = {
     "failing-v3/roll-back/asm": ("workloads", "failing-v3/workloads"),
     "failing-v3/roll-back/istio": ("workloads", "failing-v3/workloads"),
 }
-"""Each lane folder, and the folders that it is applied together with."""
+"""Each lane folder with the folders that are applied together with it."""
 
 FOLDERS = sorted({str(file.parent.relative_to(K8S)) for file in K8S.rglob("*.yaml")})
-"""Every folder that holds manifests."""
+"""All folders with manifests."""
 
 
 def documents(*folders: str) -> list[Document]:
-    """The documents of folders of `k8s/`."""
+    """Read the documents of folders in `k8s/`."""
     return read(K8S / folder for folder in folders)
 
 
 def together(lane_folder: str) -> list[Document]:
-    """The documents of a lane folder and of those that it is applied together with."""
+    """Read a lane folder and the folders that are applied together with it."""
     return documents(*LANES[lane_folder], lane_folder)
 
 
 class Copy:
-    """A copy of a lane folder, and of those that it goes with, to be broken."""
+    """A copy of a lane folder and of the folders that are applied together with it."""
 
     def __init__(self, folder: Path, lane_folder: str) -> None:
         self.folder = folder
@@ -52,12 +52,12 @@ class Copy:
             shutil.copytree(K8S / name, folder / name)
 
     def edit(self, file: str, old: str, new: str) -> None:
-        """Put `new` in the place of the only `old` of a file."""
+        """Replace `old`, which must be in the file exactly once, with `new`."""
         path = self.folder / file
         text = path.read_text()
-        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {file}"
         path.write_text(text.replace(old, new))
 
     def read(self) -> list[Document]:
-        """The documents as they are now."""
+        """Read the documents of the copy."""
         return read(self.folder / name for name in self._folders)

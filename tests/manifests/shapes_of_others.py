@@ -1,30 +1,30 @@
-"""Closed shapes for the kinds whose schemas PyPI does not carry, of the fields that `k8s/` uses.
+"""Closed shapes, with the fields that `k8s/` uses, for kinds without a schema on PyPI.
 
 Sources: Gateway API v1, "Gateway" and "HTTPRoute"; Argo CD, "Application" and "AppProject".
 """
 
 from __future__ import annotations
 
-from mockservice.manifests.shapes import Flag, List, Map, Object, Shape, Text, Whole
+from mockservice.manifests.shapes import Boolean, Integer, List, Map, Object, Shape, String
 
-_PORT = Whole(1, 65535)
+_PORT = Integer(1, 65535)
 
 
 def _kind(api_version: str, kind: str, spec: Object) -> Object:
     metadata = Object(
         {
-            "name": Text(),
-            "namespace": Text(),
+            "name": String(),
+            "namespace": String(),
             "labels": Map(),
             "annotations": Map(),
-            "finalizers": List(Text()),
+            "finalizers": List(String()),
         },
         required=("name",),
     )
     return Object(
         {
-            "apiVersion": Text((api_version,)),
-            "kind": Text((kind,)),
+            "apiVersion": String((api_version,)),
+            "kind": String((kind,)),
             "metadata": metadata,
             "spec": spec,
         },
@@ -34,10 +34,10 @@ def _kind(api_version: str, kind: str, spec: Object) -> Object:
 
 _GATEWAY = Object(
     {
-        "gatewayClassName": Text(),
+        "gatewayClassName": String(),
         "listeners": List(
             Object(
-                {"name": Text(), "port": _PORT, "protocol": Text(("HTTP", "HTTPS"))},
+                {"name": String(), "port": _PORT, "protocol": String(("HTTP", "HTTPS"))},
                 required=("name", "port", "protocol"),
             ),
             empty=False,
@@ -45,10 +45,10 @@ _GATEWAY = Object(
     },
     required=("gatewayClassName", "listeners"),
 )
-_HEADER = Object({"name": Text(), "value": Text()}, required=("name", "value"))
+_HEADER = Object({"name": String(), "value": String()}, required=("name", "value"))
 _FILTER = Object(
     {
-        "type": Text(("RequestHeaderModifier",)),
+        "type": String(("RequestHeaderModifier",)),
         "requestHeaderModifier": Object({"set": List(_HEADER, empty=False)}, required=("set",)),
     },
     required=("type", "requestHeaderModifier"),
@@ -58,9 +58,9 @@ _HTTP_ROUTE = Object(
         "parentRefs": List(
             Object(
                 {
-                    "group": Text(),
-                    "kind": Text(("Gateway", "Service")),
-                    "name": Text(),
+                    "group": String(),
+                    "kind": String(("Gateway", "Service")),
+                    "name": String(),
                     "port": _PORT,
                 },
                 required=("name",),
@@ -75,8 +75,10 @@ _HTTP_ROUTE = Object(
                             {
                                 "path": Object(
                                     {
-                                        "type": Text(("Exact", "PathPrefix", "RegularExpression")),
-                                        "value": Text(),
+                                        "type": String(
+                                            ("Exact", "PathPrefix", "RegularExpression")
+                                        ),
+                                        "value": String(),
                                     }
                                 ),
                                 "headers": List(_HEADER),
@@ -86,9 +88,9 @@ _HTTP_ROUTE = Object(
                     "backendRefs": List(
                         Object(
                             {
-                                "name": Text(),
+                                "name": String(),
                                 "port": _PORT,
-                                "weight": Whole(0, 1_000_000),
+                                "weight": Integer(0, 1_000_000),
                                 "filters": List(_FILTER),
                             },
                             required=("name", "port"),
@@ -100,12 +102,12 @@ _HTTP_ROUTE = Object(
         ),
     }
 )
-_GROUP_KIND = Object({"group": Text(), "kind": Text()}, required=("group", "kind"))
-_DESTINATION = Object({"server": Text(), "namespace": Text()})
+_GROUP_KIND = Object({"group": String(), "kind": String()}, required=("group", "kind"))
+_DESTINATION = Object({"server": String(), "namespace": String()})
 _PROJECT = Object(
     {
-        "description": Text(),
-        "sourceRepos": List(Text()),
+        "description": String(),
+        "sourceRepos": List(String()),
         "destinations": List(_DESTINATION),
         "clusterResourceWhitelist": List(_GROUP_KIND),
         "namespaceResourceWhitelist": List(_GROUP_KIND),
@@ -113,24 +115,24 @@ _PROJECT = Object(
 )
 _APPLICATION = Object(
     {
-        "project": Text(),
+        "project": String(),
         "destination": _DESTINATION,
         "sources": List(
             Object(
-                {"repoURL": Text(), "targetRevision": Text(), "path": Text()},
+                {"repoURL": String(), "targetRevision": String(), "path": String()},
                 required=("repoURL",),
             ),
             empty=False,
         ),
         "syncPolicy": Object(
             {
-                "automated": Object({"prune": Flag(), "selfHeal": Flag()}),
-                "syncOptions": List(Text()),
+                "automated": Object({"prune": Boolean(), "selfHeal": Boolean()}),
+                "syncOptions": List(String()),
                 "retry": Object(
                     {
-                        "limit": Whole(),
+                        "limit": Integer(),
                         "backoff": Object(
-                            {"duration": Text(), "factor": Whole(), "maxDuration": Text()}
+                            {"duration": String(), "factor": Integer(), "maxDuration": String()}
                         ),
                     }
                 ),

@@ -1,6 +1,6 @@
-"""Manifests that do not fit each other are told so in one line: which file, which field, and why.
+"""Manifests that do not fit each other get one line per problem: the file, the field, the reason.
 
-The table of what is broken and what is told is in `broken.yaml`.
+`broken.yaml` is the table of broken manifests and their messages.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _BROKEN = yaml.safe_load(Path(__file__).with_name("broken.yaml").read_text())
 
 
-def _told(copy: Copy) -> list[str]:
-    """What the checks say of a copy, each line's number left out."""
+def _messages(copy: Copy) -> list[str]:
+    """The messages of the checks for a copy, without line numbers."""
     lines = [str(problem).removeprefix(f"{copy.folder}/") for problem in check(copy.read())]
     assert all("\n" not in line for line in lines)
     return [re.sub(r"^(\S+):\d+: ", r"\1: ", line) for line in lines]
@@ -40,10 +40,10 @@ def test_the_manifests_fit_each_other(lane_folder: str) -> None:
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case["broken"]) for case in _BROKEN])
-def test_what_does_not_fit_is_told(tmp_path: Path, case: dict[str, Any]) -> None:
+def test_each_problem_is_reported(tmp_path: Path, case: dict[str, Any]) -> None:
     copy = Copy(tmp_path, case["lanes"])
     copy.edit(case["file"], case["old"], case["new"])
-    assert _told(copy) == case["told"]
+    assert _messages(copy) == case["messages"]
 
 
 def test_a_problem_names_the_line_of_the_field(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_problem_names_the_line_of_the_field(tmp_path: Path) -> None:
 
 
 def _weighted(tmp_path: Path, *weights: int) -> Copy:
-    """The strict lanes for ASM, entered by the lanes' own weights."""
+    """The strict ASM lanes, entered by weight."""
     copy = Copy(tmp_path, "asm/strict")
     routing = "    ingressRouting:\n      ingressRoutingStrategy: weighted\n"
     copy.edit("asm/strict/swimlanegroup.yaml", "      type: ASM\n", f"      type: ASM\n{routing}")
@@ -67,8 +67,8 @@ def _weighted(tmp_path: Path, *weights: int) -> Copy:
 
 
 def test_the_weights_of_lanes_add_up_to_100(tmp_path: Path) -> None:
-    assert _told(_weighted(tmp_path / "good", 60, 40)) == []
-    assert _told(_weighted(tmp_path / "bad", 60, 30)) == [
+    assert _messages(_weighted(tmp_path / "good", 60, 40)) == []
+    assert _messages(_weighted(tmp_path / "bad", 60, 30)) == [
         "asm/strict/swimlanes.yaml: ASMSwimLane v2: spec.ingressWeight.weight: "
         "weights must add up to 100, but 60 + 30 is 90"
     ]
@@ -79,13 +79,13 @@ def test_a_service_may_have_a_baseline_of_its_own(tmp_path: Path) -> None:
     target = "fallbackTarget: s1\n"
     own = f"    serviceLevelFallbackTarget:\n      default/mockb: s3\n    {target}"
     copy.edit("asm/permissive-header/swimlanegroup.yaml", f"    {target}", own)
-    # The general one need not hold it then.
-    held = (
+    # The fallbackTarget may lack it then.
+    before = (
         "      namespace: default\n    - name: mockb\n      namespace: default\n    - name: mockc"
     )
-    left = "      namespace: default\n    - name: mockc"
-    copy.edit("asm/permissive-header/swimlanes.yaml", held, left)
-    assert _told(copy) == []
+    after = "      namespace: default\n    - name: mockc"
+    copy.edit("asm/permissive-header/swimlanes.yaml", before, after)
+    assert _messages(copy) == []
 
 
 _SERVICES = """\
@@ -107,37 +107,42 @@ spec:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("http://mockb/", None),
         ("https://mockb.other", None),
         ("http://mockb.other.svc:80/x", None),
         ("http://mockb.other.svc.cluster.local.:80/", None),
         ("", None),
-        # Outside of here, which is nobody's business here.
+        # Hosts outside the manifests are not checked.
         ("https://example.org/", None),
         ("http://192.0.2.1:8000/", None),
         ("http://[2001:db8::1]:8000/", None),
-        ("http://mockb:8000/", "8000 is no port of Service mockb; must be one of 443, 80"),
-        ("http://mokb/", "there is no Service 'mokb'; did you mean 'mockb'?"),
-        ("http://mokb.other/", "there is no Service 'mokb.other'; there is only mockb"),
+        ("http://mockb:8000/", "Service mockb has no port 8000; must be one of 443, 80"),
+        ("http://mokb/", "there is no Service 'mokb' in namespace other; did you mean 'mockb'?"),
+        (
+            "http://mokb.other/",
+            "there is no Service 'mokb.other'; did you mean 'mockb.other.svc.cluster.local'?",
+        ),
         (
             "http://mockb.default.svc/",
-            "there is no Service 'mockb.default.svc'; there is only mockb",
+            "there is no Service 'mockb.default.svc'; there is only mockb.other.svc.cluster.local",
         ),
         ("ftp://mockb/", "must be an http or https URL with a host"),
         ("http://mockb:x/", "must be an http or https URL with a host"),
     ],
 )
-def test_an_upstream_is_found_as_dns_finds_it(tmp_path: Path, url: str, told: str | None) -> None:
+def test_an_upstream_is_found_as_dns_finds_it(
+    tmp_path: Path, url: str, message: str | None
+) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(_SERVICES.format(url=url))
     problems = [str(problem) for problem in check(read([file]))]
     place = "Deployment mockb: spec.template.spec.containers[0].env[0].value"
-    assert problems == ([f"{file}:14: {place}: {url}: {told}"] if told else [])
+    assert problems == ([f"{file}:14: {place}: {url}: {message}"] if message else [])
 
 
-def test_a_field_that_is_null_is_one_that_is_not_there(tmp_path: Path) -> None:
+def test_a_field_that_is_null_counts_as_absent(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     named = _SERVICES.format(url="").replace("{port: 80}", "{port: 80, targetPort: http}")
     file.write_text(named.replace("name: default", "name: default, ports: [{name: null}]"))
@@ -148,7 +153,7 @@ def test_a_field_that_is_null_is_one_that_is_not_there(tmp_path: Path) -> None:
         named.replace("name: default", "name: default, ports: [{name: null, containerPort: 80}]")
     )
     (problem,) = check(read([file]))
-    assert str(problem).endswith("no container has port 'http'; there is none")
+    assert str(problem).endswith("no container has a port named 'http'; there is none")
 
 
 _DOCUMENTS = {lane_folder: together(lane_folder) for lane_folder in LANES}
@@ -160,7 +165,7 @@ _JSON = st.recursive(
 
 
 @given(st.data())
-def test_no_manifest_is_too_strange_to_be_told_so(data: st.DataObject) -> None:
+def test_every_manifest_is_checked_without_an_exception(data: st.DataObject) -> None:
     documents = list(_DOCUMENTS[data.draw(st.sampled_from(list(LANES)))])
     index = data.draw(st.integers(0, len(documents) - 1))
     body = deepcopy(documents[index].body)
@@ -177,7 +182,7 @@ def test_no_manifest_is_too_strange_to_be_told_so(data: st.DataObject) -> None:
 
 
 def _places(owner: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place inside of an object, as its owner and its name there."""
+    """Every value inside an object, as its container and its key."""
     for name, value in list(owner.items() if isinstance(owner, dict) else enumerate(owner)):
         yield owner, name
         if isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""Manifests are read as `kubectl apply -f` reads them; what is none is refused in one line."""
+"""Manifests are read as `kubectl apply -f` reads them; bad files get one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_files_come_in_the_order_given_and_once(tmp_path: Path) -> None:
     assert [document.name for document in documents] == ["b", "a"]
 
 
-def test_a_file_has_many_documents_and_empty_ones_are_none(tmp_path: Path) -> None:
+def test_a_file_has_many_documents_and_empty_ones_are_skipped(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(f"# nothing yet\n---\n{_SERVICE}---\n---\n{_SERVICE.replace('mocka', 'mockb')}")
     assert [(one.name, one.line) for one in read([file])] == [("mocka", 3), ("mockb", 8)]
@@ -61,7 +61,7 @@ def test_a_list_is_its_items(tmp_path: Path) -> None:
         ("ASMSwimLaneGroup", "name: a", ""),
     ],
 )
-def test_a_document_is_in_the_default_namespace_unless_its_kind_lives_in_none(
+def test_a_document_is_in_the_default_namespace_unless_its_kind_is_cluster_scoped(
     tmp_path: Path, kind: str, metadata: str, namespace: str
 ) -> None:
     file = tmp_path / "a.yaml"
@@ -99,13 +99,13 @@ spec:
         ("spec.http[0].route[1]", 13),
         ("spec.http[0].route[1].destination.host", 14),
         ("spec.http[0].route[1].weight", 15),
-        # What is not there is where it would have to be.
+        # An absent field is at the innermost field around it.
         ("spec.http[0].route[0].weight", 11),
         ("spec.http[3].route", 9),
         ("status", 2),
     ],
 )
-def test_a_place_is_told_with_its_line(tmp_path: Path, place: str, line: int) -> None:
+def test_a_message_names_the_line_of_the_field(tmp_path: Path, place: str, line: int) -> None:
     file = tmp_path / "route.yaml"
     file.write_text(_ROUTE)
     (document,) = read([file])
@@ -115,59 +115,59 @@ def test_a_place_is_told_with_its_line(tmp_path: Path, place: str, line: int) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", ":3: no YAML: a key must stand once, not 'a' again"),
-        ("1: 2\n", ":1: no YAML: a key must be text, not '1'"),
-        ("on: 2\n", ":1: no YAML: a key must be text, not 'on'"),
-        ("? [a]\n: 2\n", ":1: no YAML: a key must be text, not a sequence"),
-        ("a: [\n", ":2: no YAML: expected the node content, but found '<stream end>'"),
-        ("a: b: c\n", ":1: no YAML: mapping values are not allowed here"),
+        ("a: 1\nb: 2\na: 3\n", ":3: invalid YAML: duplicate key 'a'"),
+        ("1: 2\n", ":1: invalid YAML: keys must be strings, not '1'"),
+        ("on: 2\n", ":1: invalid YAML: keys must be strings, not 'on'"),
+        ("? [a]\n: 2\n", ":1: invalid YAML: keys must be strings, not a sequence"),
+        ("a: [\n", ":2: invalid YAML: expected the node content, but found '<stream end>'"),
+        ("a: b: c\n", ":1: invalid YAML: mapping values are not allowed here"),
         (
             "a: 1\nb: !os.system x\n",
-            ":2: no YAML: could not determine a constructor for the tag '!os.system'",
+            ":2: invalid YAML: could not determine a constructor for the tag '!os.system'",
         ),
         (
             "a: \x00\n",
-            ": no YAML: unacceptable character #x0000: special characters are not allowed",
+            ": invalid YAML: unacceptable character #x0000: special characters are not allowed",
         ),
         ("- a\n", ":1: must be a Kubernetes object, not a list"),
         ("v1\n", ":1: must be a Kubernetes object, not 'v1'"),
-        ("kind: Service\n", ":1: apiVersion: must be set to text, not nothing"),
-        ("apiVersion: v1\nkind: 3\n", ":2: kind: must be set to text, not 3"),
-        ("apiVersion: v1\nkind: Service\n", ":1: metadata.name: must be set to text, not nothing"),
+        ("kind: Service\n", ":1: apiVersion: must be set"),
+        ("apiVersion: v1\nkind: 3\n", ":2: kind: must be a string, not 3"),
+        ("apiVersion: v1\nkind: Service\n", ":1: metadata.name: must be set"),
         (
             "apiVersion: v1\nkind: Service\nmetadata:\n  name: 1\n",
-            ":4: metadata.name: must be set to text, not 1",
+            ":4: metadata.name: must be a string, not 1",
         ),
         (
             "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: 1}\n",
-            ":3: metadata.namespace: must be set to text, not 1",
+            ":3: metadata.namespace: must be a string, not 1",
         ),
         ("kind: List\nitems: 3\n", ":1: List: items: must be a list"),
         ("kind: List\nitems:\n  - 3\n", ":3: must be a Kubernetes object, not 3"),
-        ("a: &a [*a]\n", ":1: a document must have at most 100000 keys and values"),
-        (f"a: {'[' * 5000}\n", ": nested too deeply"),
+        ("a: &a [*a]\n", ":1: document: must have at most 100000 keys and values"),
+        (f"a: {'[' * 5000}\n", ": invalid YAML: nested too deeply"),
         ("# " + "x" * MAX_FILE, ": must be at most 1048576 bytes"),
     ],
 )
-def test_what_is_no_manifest_is_refused_by_line(tmp_path: Path, text: str, told: str) -> None:
+def test_a_bad_manifest_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(text)
-    assert _refusal(file) == f"{file}{told}"
+    assert _refusal(file) == f"{file}{message}"
 
 
-def test_aliases_are_counted_written_out(tmp_path: Path) -> None:
+def test_aliases_are_counted_expanded(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [
         f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9)
     ]
     file.write_text("\n".join(lines))
-    assert _refusal(file) == f"{file}:1: a document must have at most 100000 keys and values"
+    assert _refusal(file) == f"{file}:1: document: must have at most 100000 keys and values"
 
 
-def test_aliases_and_merged_keys_are_read_and_dates_are_texts(tmp_path: Path) -> None:
+def test_aliases_and_merged_keys_are_read_and_dates_are_strings(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(
         "apiVersion: v1\nkind: Service\nmetadata:\n  name: a\n  labels: &labels {app: a}\n"
@@ -177,12 +177,12 @@ def test_aliases_and_merged_keys_are_read_and_dates_are_texts(tmp_path: Path) ->
     assert document.body["spec"]["selector"] == {"app": "a", "since": "2026-01-01"}
 
 
-def test_an_object_that_is_described_twice_is_refused(tmp_path: Path) -> None:
+def test_an_object_that_is_defined_twice_is_refused(tmp_path: Path) -> None:
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
     first.write_text(_SERVICE)
     second.write_text(f"---\n{_SERVICE}")
     assert _refusal(first, second) == (
-        f"{second}:2: Service mocka: must be described once, is in {first}:1 as well"
+        f"{second}:2: Service mocka: must be defined only once; it is already defined in {first}:1"
     )
 
 
@@ -196,11 +196,11 @@ def test_kinds_of_one_name_are_told_apart_by_their_group(tmp_path: Path) -> None
     assert len(read([file])) == 2
 
 
-def test_paths_that_hold_no_manifests_are_refused(tmp_path: Path) -> None:
-    assert _refusal(tmp_path) == f"{tmp_path}: must hold manifests, *.yaml or *.yml"
+def test_paths_without_manifests_are_refused(tmp_path: Path) -> None:
+    assert _refusal(tmp_path) == f"{tmp_path}: must contain manifests: *.yaml or *.yml files"
     assert _refusal(tmp_path / "a.yaml") == f"{tmp_path}/a.yaml: no such file or folder"
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")
-    assert _refusal(tmp_path) == f"{tmp_path}/a.yaml: must be text in UTF-8"
+    assert _refusal(tmp_path) == f"{tmp_path}/a.yaml: must be UTF-8 text"
     (tmp_path / "b.yaml").mkdir()
     (tmp_path / "a.yaml").unlink()
     assert _refusal(tmp_path) == f"{tmp_path}/b.yaml: is a directory"

@@ -1,4 +1,4 @@
-"""The folders of `k8s/` are what their pages say, and fit each other."""
+"""The folders of `k8s/` match their documentation and fit each other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EDITED = {
     "failing-v3/workloads": "release-v3/workloads",
     "failing-v3/roll-back/asm": "release-v3/asm",
 }
-"""Folders that are others after the edits that a page shows."""
+"""Folders that result from the edits in a page, each with the folder before the edits."""
 
 
 def _diffs(page: Path) -> list[str]:
@@ -39,10 +39,10 @@ def _files(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_folder_is_applied_as_it_is(folder: str) -> None:
+def test_a_folder_contains_only_manifests_and_a_readme(folder: str) -> None:
     files = [file for file in (K8S / folder).iterdir() if file.is_file()]
     assert {file.name for file in files if file.suffix != ".yaml"} <= {"README.md"}
-    # Apply takes a folder's files by name, and any of them may be a person's own copy.
+    # Users copy single files, so each must be a file and not a link.
     assert all(not file.is_symlink() for file in files)
 
 
@@ -55,7 +55,7 @@ def test_the_table_has_every_lane_folder(page: Path) -> None:
     assert all((page.parent / path).is_dir() for _, path in listed)
 
 
-def test_both_tables_say_the_same() -> None:
+def test_both_tables_are_equal() -> None:
     rows = [
         re.findall(r"^\| \[([\w/-]+)\]\(.*?\) \| (.*) \|$", page.read_text(), re.MULTILINE)
         for page in (K8S / "README.md", _DOCS / "lanes.md")
@@ -81,7 +81,7 @@ def test_the_diff_makes_the_release_and_backwards_the_roll_back(page: Path, tmp_
                 input=diff.encode(),
                 cwd=tmp_path,
                 check=True,
-                # A folder of its own is no part of the repository around it.
+                # Keep git from finding the repository around the temporary folder.
                 env={"GIT_CEILING_DIRECTORIES": str(tmp_path.parent), "PATH": "/usr/bin:/bin"},
             )
             assert _files(tmp_path / "k8s" / before) == _files(K8S / result)
@@ -107,12 +107,12 @@ def test_the_workloads_of_the_release_are_made_by_one_command() -> None:
         assert command in page.read_text()
 
 
-def test_the_message_in_the_page_is_the_checks_own(tmp_path: Path) -> None:
+def test_the_message_in_the_page_is_that_of_the_checks(tmp_path: Path) -> None:
     copy = Copy(tmp_path, "release-v3/asm")
     copy.edit("release-v3/asm/mock-route.yaml", "weight: 10", "weight: 20")
     (problem,) = check(copy.read())
-    told = str(problem).removeprefix(f"{copy.folder}/release-v3/asm")
-    assert f"k8s/asm/strict{told}\n" in (_DOCS / "lanes.md").read_text()
+    message = str(problem).removeprefix(f"{copy.folder}/release-v3/asm")
+    assert f"k8s/asm/strict{message}\n" in (_DOCS / "lanes.md").read_text()
 
 
 def test_all_hops_run_the_image_of_this_version() -> None:

@@ -1,4 +1,4 @@
-"""The pods in `k8s/` are as restricted as Kubernetes can ask for, and all alike."""
+"""The pods in `k8s/` meet the restricted Pod Security Standard and differ only in their names."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _DEPLOYMENTS = [
     if document.kind == "Deployment"
 ]
 _HOPS = [deployment for deployment in _DEPLOYMENTS if "tracing-jaeger" not in str(deployment.id)]
-# Fails on demand; that it differs in nothing else is checked with its page, in test_folders.
+# Fails on demand. test_folders checks that it differs in nothing else.
 _FAULTY = "failing-v3/workloads-mockb-v3"
 _ALIKE = [deployment for deployment in _HOPS if deployment.id != _FAULTY]
 
-# Of a pod's volumes, the restricted standard leaves these.
+# The types of volumes that the restricted standard allows.
 _VOLUMES = {
     "configMap",
     "csi",
@@ -46,7 +46,7 @@ def _pod(deployment: Document) -> Any:
 
 
 @pytest.mark.parametrize("deployment", _DEPLOYMENTS)
-def test_a_pod_keeps_the_restricted_pod_security_standard(deployment: Document) -> None:
+def test_a_pod_meets_the_restricted_pod_security_standard(deployment: Document) -> None:
     pod = _pod(deployment)
     for name in ("hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"):
         assert name not in pod
@@ -59,7 +59,7 @@ def test_a_pod_keeps_the_restricted_pod_security_standard(deployment: Document) 
     for container in pod["containers"]:
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
-            # Not a part of the standard.
+            # Beyond the standard.
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
@@ -78,7 +78,7 @@ def test_a_pod_gets_no_service_account_token_and_has_limits(deployment: Document
 
 
 @pytest.mark.parametrize("deployment", _ALIKE)
-def test_a_hop_is_the_walkthroughs(deployment: Document) -> None:
+def test_a_hop_is_that_of_the_walkthrough(deployment: Document) -> None:
     app, version = deployment.name.rsplit("-", 1)
     template = deployment.body["spec"]["template"]
     walkthrough = {"app": app, "version": version, "ASM_TRAFFIC_TAG": version}
@@ -95,7 +95,7 @@ def test_a_hop_is_the_walkthroughs(deployment: Document) -> None:
 
 
 @pytest.mark.parametrize("deployment", _ALIKE)
-def test_a_hop_is_as_all_others_but_for_its_names(deployment: Document) -> None:
+def test_hops_differ_only_in_their_names(deployment: Document) -> None:
     app, version = deployment.name.rsplit("-", 1)
     first = next(one for one in documents("workloads") if one.name == "mocka-v1")
 
@@ -111,14 +111,14 @@ def test_a_hop_is_as_all_others_but_for_its_names(deployment: Document) -> None:
 
 
 @pytest.mark.parametrize("deployment", _HOPS)
-def test_a_hop_is_asked_for_its_reserved_paths(deployment: Document) -> None:
+def test_a_hop_is_probed_at_its_reserved_paths(deployment: Document) -> None:
     container = _pod(deployment)["containers"][0]
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
 
 
 @pytest.mark.parametrize("deployment", _HOPS)
-def test_a_hop_and_its_sidecar_get_the_time_to_drain(deployment: Document) -> None:
+def test_a_hop_and_its_sidecar_have_time_to_drain(deployment: Document) -> None:
     pod = _pod(deployment)
     rollout = deployment.body["spec"]["strategy"]["rollingUpdate"]
     assert rollout == {"maxSurge": 1, "maxUnavailable": 0}
@@ -131,7 +131,7 @@ def test_a_hop_and_its_sidecar_get_the_time_to_drain(deployment: Document) -> No
     assert float(sidecar["terminationDrainDuration"].removesuffix("s")) >= longest
 
 
-def test_a_hop_that_is_in_more_than_one_folder_is_the_same_in_all() -> None:
+def test_a_hop_in_several_folders_is_the_same_in_all() -> None:
     files = list(K8S.rglob("mockb-v3.yaml"))
     assert len(files) == 4
     assert len({file.read_text() for file in files}) == 1

@@ -1,4 +1,4 @@
-"""Every document in `k8s/` fits the schema of its kind, and has no field beside it."""
+"""Every document in `k8s/` fits the schema of its kind and has no unknown field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from mockservice.manifests import asm
 from mockservice.manifests.inventory import kind_of
-from mockservice.manifests.shapes import misfits
+from mockservice.manifests.shapes import violations
 from tests.manifests import shapes_of_others
 from tests.manifests.folders import FOLDERS, documents
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mockservice.manifests.documents import Document
 
-# The first release that has preStop's `sleep` without asking for it, and the latest known.
+# The first release with preStop's `sleep` enabled by default, and the latest known one.
 _KUBERNETES = ("1.30", kubernetes_validate.latest_version())
 _SHAPES = {**asm.SHAPES, **shapes_of_others.SHAPES}
 
@@ -41,7 +41,7 @@ def _schema_problems(document: Document) -> Iterator[str]:
     elif group.endswith(".istio.io"):
         yield from _istio_problems(document)
     else:
-        for problem in misfits(document, _SHAPES[kind_of(document)], document.body):
+        for problem in violations(document, _SHAPES[kind_of(document)], document.body):
             yield str(problem)
 
 
@@ -53,10 +53,10 @@ def _istio_problems(document: Document) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    # The models take unknown fields and drop them, so that what comes back is what they know.
+    # The models drop unknown fields, so the dump has only the known ones.
     known: Any = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
     if known != document.body:
-        yield f"{document.body} is known as {known}"
+        yield f"unknown fields: {document.body} is read as {known}"
 
 
 @pytest.mark.parametrize("document", _ALL)
@@ -67,7 +67,7 @@ def test_a_document_fits_the_schema_of_its_kind(document: Document) -> None:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_schemas_refuse_a_field_that_they_do_not_know(folder: str) -> None:
     for document in documents(folder):
-        # What a ConfigMap holds is its own; of the others it is the `spec` that has a shape.
+        # A ConfigMap has no spec.
         spec = document.body if document.kind == "ConfigMap" else document.body["spec"]
         spec["wieght"] = 50
         assert list(_schema_problems(document)) != [], document.where()

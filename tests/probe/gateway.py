@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from email.message import Message
 
+TRACE = "00-1-2-01"
 APPS = ("mocka", "mockb", "mockc")
 
 
@@ -77,7 +78,7 @@ def gateway(
 
 def hops(versions: str, headers: dict[str, str] | None = None) -> tuple[Hop, ...]:
     """mocka, mockb and so on at these versions, each of which tells that it received `headers`."""
-    received = {"traceparent": "00-1-2-01"} if headers is None else headers
+    received = {"traceparent": TRACE} if headers is None else headers
     named = list(zip(APPS, versions.split(), strict=False))
     return tuple(
         Hop(app, version, f"10.0.0.{place}", 200, float(len(named) - place), dict(received))
@@ -85,10 +86,11 @@ def hops(versions: str, headers: dict[str, str] | None = None) -> tuple[Hop, ...
     )
 
 
-def chain(versions: str, failure: Failure | None = None) -> Answer:
-    """A chain in the JSON form; with a failure as a hop answers it."""
+def chain(versions: str, failure: Failure | None = None, lane: str | None = None) -> Answer:
+    """A chain in the JSON form: its lane in `x-lane`, its failure as a hop answers it."""
     status = 200 if failure is None else 504 if failure.kind == "timeout" else 502
-    return Answer(Chain(hops(versions), failure).to_json(), status)
+    headers = None if lane is None else {"traceparent": TRACE, "x-lane": lane}
+    return Answer(Chain(hops(versions, headers), failure).to_json(), status)
 
 
 def text(body: str, status: int = 200) -> Answer:

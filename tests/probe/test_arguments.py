@@ -58,19 +58,6 @@ def test_help_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--baseline" in capsys.readouterr().out
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
-    without_rich = (
-        "import sys; sys.modules['rich'] = None; from mockservice.cli import main; "
-        "sys.exit(main(['probe', 'http://127.0.0.1:1/']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", without_rich], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "pip install 'mockservice[lanes]'" in done.stderr
-
-
 def test_the_service_imports_nothing_of_the_probe() -> None:
     names = (
         "import sys, mockservice.serve; "

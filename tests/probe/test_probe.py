@@ -50,14 +50,18 @@ def test_lanes_that_hold_end_with_0_and_a_table() -> None:
 
 def test_a_leak_ends_with_1_and_names_the_hop_that_left() -> None:
     with gateway(lambda number, _: chain("v2 v1 v2" if number == 7 else "v2 v2 v2")) as asked:
-        done = _probe(asked.url)
+        done = _probe(asked.url, "--strict")
     assert done.returncode == 1
     assert "mockb(v1) left lane v2: mocka(v2) -> mockb(v1) -> mockc(v2) (1 request)" in done.stdout
 
 
 def test_a_permissive_lane_may_use_the_baseline() -> None:
     lanes = ("v1 v1 v1", "v2 v1 v2", "v1 v3 v1")
-    with gateway(lambda number, _: chain(lanes[number % 3])) as asked:
+
+    def answer(number: int, _: Message) -> Answer:
+        return chain(lanes[number % 3], lane=f"s{number % 3}")
+
+    with gateway(answer) as asked:
         findings = _findings(
             asked.url, "-n", "99", "--baseline", "v1", "--expect", "v1=1,v2=1,v3=1", ends_with=0
         )

@@ -3,11 +3,13 @@
 import pytest
 
 from mockservice.chain import Chain, Failure, Hop
+from mockservice.probe.judge import ByVersion
 from mockservice.probe.load import Result
+from mockservice.probe.result import fault_of, lane_of, leaving_hop, own_durations
 from mockservice.probe.split import split_of
-from mockservice.probe.tally import Tally, fault_of, lane_of, leaving_hop, own_durations, quantile
+from mockservice.probe.tally import Tally, quantile
 from mockservice.probe.verdicts import Verdict, health, isolation, judge_split, propagation
-from tests.probe.gateway import hops
+from tests.probe.gateway import TRACE, hops
 
 _DOWN = Failure("mockb", "unreachable", "connection refused")
 
@@ -165,7 +167,7 @@ def test_propagation(received: list[dict[str, str]], holds: bool, reason: str) -
 
 
 def test_hops_that_drop_a_header_are_named_with_all_their_versions() -> None:
-    tally = Tally()
+    tally = Tally(ByVersion())
     for version in ("v1", "v2", "v2"):
         first, second = hops(f"{version} {version}")
         second = Hop(second.app, second.version, second.ip, 200, 1.0, {})
@@ -315,11 +317,13 @@ def test_quantiles_are_values_seen(values: list[float], part: float, value: floa
 
 
 def _tally(*chains: str, baseline: str | None = None) -> Tally:
-    return _tally_of(*(Result(0.1, 200, Chain(hops(one))) for one in chains), baseline=baseline)
+    """Of chains whose lane is told by a header of its own."""
+    lanes = (hops(one, {"traceparent": TRACE, "x-lane": one}) for one in chains)
+    return _tally_of(*(Result(0.1, 200, Chain(one)) for one in lanes), baseline=baseline)
 
 
 def _tally_of(*results: Result, baseline: str | None = None) -> Tally:
-    tally = Tally(baseline)
+    tally = Tally(ByVersion(baseline, is_strict=baseline is None))
     for result in results:
         tally.add(result)
     return tally

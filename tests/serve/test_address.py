@@ -1,4 +1,4 @@
-"""The `ip` of a hop: what other pods would reach, in network namespaces made for the test."""
+"""The `ip` of a hop, in network namespaces of the test."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def test_the_setting_wins() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.5", "10.1.2.3", "::1"])
-def test_one_address_that_is_listened_at_is_the_ip(host: str) -> None:
+def test_the_host_setting_is_the_ip(host: str) -> None:
     assert _find(host=host) == host
 
 
@@ -36,7 +36,7 @@ def test_one_address_that_is_listened_at_is_the_ip(host: str) -> None:
             "10.0.239.73",
         ),
         (
-            # The default route goes out of the second interface.
+            # The default route uses the second interface.
             "link eth0; ip addr add 172.17.0.1/16 dev eth0;"
             "link eth1; ip addr add 10.0.0.4/24 dev eth1;"
             "ip route add default via 10.0.0.1",
@@ -74,7 +74,7 @@ def test_one_address_that_is_listened_at_is_the_ip(host: str) -> None:
         "both families",
     ],
 )
-def test_found_without_being_told(network: str, expected: str) -> None:
+def test_without_settings_it_is_the_machines_main_address(network: str, expected: str) -> None:
     find = (
         "from mockservice.serve.address import find_pod_ip;"
         "from mockservice.serve.settings import Settings;"

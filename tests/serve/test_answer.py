@@ -1,4 +1,4 @@
-"""What a hop answers: exact bytes, JSON, reserved paths, any method, other services behind it."""
+"""The answers of a hop: exact bytes, JSON, reserved paths, any method, foreign upstreams."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import pytest
 
 from tests.running import (
     RunningHop,
+    Scripted,
     answering,
     exchange,
     ok,
@@ -16,6 +17,7 @@ from tests.running import (
     request,
     running,
     running_chain,
+    running_scripted,
 )
 
 _JSON = {"Accept": "application/json"}
@@ -117,7 +119,7 @@ def test_reserved_paths(last: RunningHop, path: str, status: int, text: str) -> 
     assert (response.status, response.text) == (status, text)
 
 
-def test_a_request_body_is_read_and_dropped(last: RunningHop) -> None:
+def test_a_request_body_is_read_and_discarded(last: RunningHop) -> None:
     body = b"x" * 1024 * 1024
     pipelined = (
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%bGET / HTTP/1.1\r\nHost: a\r\n"
@@ -160,6 +162,12 @@ def test_version_and_app_may_be_any_printable_text() -> None:
         assert (answered["app"], answered["version"]) == ("模拟 a", "v1 (<b>é</b>)")
 
 
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[Scripted]:
+    with running_scripted() as scripted:
+        yield scripted
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "body"),
     [
@@ -188,16 +196,19 @@ def test_version_and_app_may_be_any_printable_text() -> None:
         (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", 503, b""),
     ],
 )
-def test_another_service_is_shown_as_what_it_is(answer: bytes, status: int, body: bytes) -> None:
-    with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
-        response = request(hop.url)
-        assert (response.status, response.body) == (status, hop.line.encode() + body)
-        document = json.loads(request(hop.url, _JSON).body)
-        assert document["upstream_body"] == body.decode("utf-8", "replace")
-        assert [hop["status"] for hop in document["hops"]] == [status]
+def test_the_answer_of_a_foreign_upstream_is_passed_on(
+    scripted: Scripted, answer: bytes, status: int, body: bytes
+) -> None:
+    scripted.serve = answering(answer)
+    hop = scripted.hop
+    response = request(hop.url)
+    assert (response.status, response.body) == (status, hop.line.encode() + body)
+    document = json.loads(request(hop.url, _JSON).body)
+    assert document["upstream_body"] == body.decode("utf-8", "replace")
+    assert [hop["status"] for hop in document["hops"]] == [status]
 
 
-def test_the_upstream_is_asked_exactly_as_configured() -> None:
+def test_the_upstream_url_is_called_exactly_as_configured() -> None:
     with (
         peer(answering(ok(b""))) as other,
         running(upstream_url=f"{other.url}a/../b?c=%20d&e") as hop,
@@ -239,8 +250,8 @@ def test_connections_are_kept_alive() -> None:
     assert len(taken) == 1
 
 
-def test_a_connection_that_the_upstream_closed_meanwhile_is_replaced() -> None:
-    # The peer says keep-alive, and closes all the same.
+def test_a_stale_connection_is_replaced() -> None:
+    # The peer closes, although its answer says keep-alive.
     with peer(answering(ok(b"x"))) as other, running(upstream_url=other.url) as hop:
         for _ in range(20):
             response = request(hop.url)
@@ -258,7 +269,7 @@ def test_a_proxy_is_asked_in_absolute_form() -> None:
     )
 
 
-def test_all_interfaces_are_listened_at_by_default() -> None:
+def test_a_hop_listens_on_all_interfaces_by_default() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     with running(host="", port=port) as hop:
@@ -267,7 +278,7 @@ def test_all_interfaces_are_listened_at_by_default() -> None:
             assert request(f"http://{address}:{port}/").text.startswith("-> mocka(version: v1, ip:")
 
 
-def test_two_answers_at_once_are_one_and_end_the_connection() -> None:
+def test_a_second_answer_is_discarded_and_ends_the_connection() -> None:
     with peer(answering(ok(b"A") + ok(b"B"))) as other, running(upstream_url=other.url) as hop:
         for count in (1, 2):
             assert request(hop.url).text == f"{hop.line}A"

@@ -1,4 +1,4 @@
-"""A chain reads back to the hops that wrote it, as text and as JSON."""
+"""Text and JSON of a chain can be parsed back."""
 
 import json
 
@@ -71,7 +71,7 @@ def test_the_walkthroughs_line_reads_as_three_hops() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "hello", "-> ", "-> mocka(version: v1)", "<html>"])
-def test_text_that_no_hop_wrote_is_the_upstreams_body(text: str) -> None:
+def test_text_that_is_not_a_chain_is_the_upstreams_body(text: str) -> None:
     assert Chain.from_text(text) == Chain(upstream_body=text or None)
 
 
@@ -100,12 +100,12 @@ def test_text_that_no_hop_wrote_is_the_upstreams_body(text: str) -> None:
         b"[" * 500_000,
     ],
 )
-def test_json_of_another_shape_is_no_chain(body: bytes) -> None:
+def test_json_of_another_shape_is_not_a_chain(body: bytes) -> None:
     with pytest.raises(ValueError, match="not a chain"):
         Chain.from_json(body)
 
 
-def test_a_hop_that_was_slow_on_demand_says_so() -> None:
+def test_an_injected_delay_is_part_of_the_hop() -> None:
     line = "-> mockb(version: v3, ip: 10.0.0.1, fault: delay 0.312 s)-> mockb(injected: abort 503)"
     hop = Hop("mockb", "v3", "10.0.0.1", fault="delay 0.312 s")
     assert Chain.from_text(line) == Chain((hop,), Failure("mockb", "injected", "abort 503"))

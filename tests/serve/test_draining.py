@@ -1,13 +1,26 @@
-"""Stopping: readiness first, then what is in flight, then the rest, exit code 0."""
+"""Draining: readiness turns red, requests in flight finish, the rest is closed, exit code 0."""
 
 import re
 import signal
 import socket
 import threading
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
-from tests.running import answering, launch, ok, peer, request, running, running_request, wait_until
+from tests.misbehaving import hang
+from tests.running import (
+    RunningHop,
+    answering,
+    launch,
+    ok,
+    peer,
+    request,
+    running,
+    running_request,
+    wait_until,
+)
 
 
 def test_an_idle_hop_stops_at_once() -> None:
@@ -19,7 +32,7 @@ def test_an_idle_hop_stops_at_once() -> None:
 def test_readiness_goes_red_while_a_request_in_flight_finishes() -> None:
     with running_request(upstream_timeout="20") as (hop, finish):
         hop.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        wait_until(hop.is_draining)
         draining = request(f"{hop.url}readyz")
         assert (draining.text, draining.headers["Connection"]) == ("draining", "close")
         assert request(f"{hop.url}healthz").status == 200
@@ -36,7 +49,7 @@ def test_no_request_is_lost_when_a_hop_drains_under_load() -> None:
     sent = threading.Event()
 
     def send(url: str, line: str) -> None:
-        # Until the hop has said that it closes, as a pool of connections sees it.
+        # Like a connection pool: opens a new connection if the hop closes the old one.
         connection = None
         for count in range(10_000):
             try:
@@ -82,10 +95,9 @@ def test_idle_connections_are_closed() -> None:
         assert silent.recv(65536) == b""
 
 
-def test_what_does_not_finish_is_ended_after_the_grace_period() -> None:
-    def hang(connection: socket.socket) -> None:
-        connection.recv(1)
-
+@contextmanager
+def _hanging_request() -> Iterator[RunningHop]:
+    """A hop with a request in flight that its upstream does not answer."""
     with (
         peer(hang) as other,
         running(upstream_url=other.url, upstream_timeout="600") as hop,
@@ -93,48 +105,44 @@ def test_what_does_not_finish_is_ended_after_the_grace_period() -> None:
     ):
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         wait_until(lambda: bool(other.requests))
+        yield hop
+
+
+def test_what_does_not_finish_is_ended_after_the_grace_period() -> None:
+    with _hanging_request() as hop:
         assert hop.stop(timeout=25) == 0
         assert hop.errors() == ""
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    def hang(connection: socket.socket) -> None:
-        connection.recv(1)
-
-    with (
-        peer(hang) as other,
-        running(upstream_url=other.url, upstream_timeout="600") as hop,
-        _connect(hop.url) as client,
-    ):
-        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        wait_until(lambda: bool(other.requests))
+    with _hanging_request() as hop:
         hop.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        wait_until(hop.is_draining)
         assert hop.stop(signal.SIGINT, timeout=4) == 128 + signal.SIGINT
 
 
 def test_a_signal_ends_a_start_at_once() -> None:
     for delay in (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
         for number in (signal.SIGTERM, signal.SIGINT):
-            hop = launch("mocka", "v1")
-            # Python itself takes a moment until anyone can take a signal.
-            wait_until(lambda hop=hop: _takes_signals(hop.process.pid))  # type: ignore[misc]
+            hop = launch()
+            # Python takes a moment until the first signal handler is installed.
+            wait_until(partial(_takes_signals, hop))
             time.sleep(delay)
             assert hop.stop(number, timeout=4) == 0
             assert hop.errors() == ""
 
 
-def _takes_signals(pid: int) -> bool:
-    caught = re.search(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+def _takes_signals(hop: RunningHop) -> bool:
+    caught = re.search(r"SigCgt:\s*([0-9a-f]+)", (hop.proc / "status").read_text())
     return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def test_a_request_whose_body_still_comes_is_answered() -> None:
     with running() as hop, _connect(hop.url) as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nha")
-        wait_until(lambda: request(f"{hop.url}readyz").status == 200)
+        wait_until(hop.is_ready)
         hop.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        wait_until(hop.is_draining)
         time.sleep(0.5)
         client.sendall(b"lf")
         answer = b"".join(iter(lambda: client.recv(65536), b""))

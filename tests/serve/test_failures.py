@@ -1,4 +1,4 @@
-"""A failure is an answer: its status, the hop that failed and the reason, in bounded time."""
+"""A failure gets an answer in time, with a status, the hop that failed and the reason."""
 
 import json
 import socket
@@ -19,6 +19,7 @@ from tests.misbehaving import (
 )
 from tests.running import (
     Peer,
+    Scripted,
     answering,
     certificate,
     new_address,
@@ -27,6 +28,7 @@ from tests.running import (
     request,
     running,
     running_chain,
+    running_scripted,
 )
 
 _MIB = 1024 * 1024
@@ -36,6 +38,12 @@ _LONG_HEAD = "(invalid: headers of more than 65536 bytes)"
 _NOT_HTTP = "(invalid: not HTTP)"
 _TOO_EARLY = "(invalid: an answer that ends too early)"
 _TIMEOUT = "(timeout: no answer within 0.5 s)"
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[Scripted]:
+    with running_scripted(upstream_timeout="0.5") as scripted:
+        yield scripted
 
 
 @pytest.mark.parametrize(
@@ -78,18 +86,16 @@ _TIMEOUT = "(timeout: no answer within 0.5 s)"
     ],
 )
 def test_an_upstream_that_fails_is_named(
-    serve: Callable[[socket.socket], None], status: int, reason: str
+    scripted: Scripted, serve: Callable[[socket.socket], None], status: int, reason: str
 ) -> None:
-    with peer(serve) as other, running(upstream_url=other.url, upstream_timeout="0.5") as hop:
-        response = request(hop.url)
-        assert (response.status, response.text) == (
-            status,
-            f"{hop.line}-> {other.address}:8000{reason}",
-        )
-        document = json.loads(request(hop.url, {"Accept": "application/json"}).body)
-        kind, _, why = reason.strip("()").partition(": ")
-        assert document["error"] == {"hop": f"{other.address}:8000", "kind": kind, "reason": why}
-        assert [hop["status"] for hop in document["hops"]] == [status]
+    scripted.serve = serve
+    hop, upstream = scripted.hop, f"{scripted.upstream.address}:8000"
+    response = request(hop.url)
+    assert (response.status, response.text) == (status, f"{hop.line}-> {upstream}{reason}")
+    document = json.loads(request(hop.url, {"Accept": "application/json"}).body)
+    kind, _, why = reason.strip("()").partition(": ")
+    assert document["error"] == {"hop": upstream, "kind": kind, "reason": why}
+    assert [hop["status"] for hop in document["hops"]] == [status]
 
 
 def test_an_upstream_that_is_not_there_is_named() -> None:
@@ -118,7 +124,7 @@ def test_the_chain_so_far_and_the_upstreams_own_status_are_passed_on() -> None:
         assert document["error"]["reason"] == "connection refused"
 
 
-def test_of_hops_that_all_wait_the_last_one_names_what_hangs() -> None:
+def test_the_last_hop_times_out_first_and_names_the_upstream_that_hangs() -> None:
     with peer(hang) as other, running_chain(other.url, upstream_timeout="2") as hops:
         response = request(hops[0].url)
         assert response.status == 504
@@ -126,7 +132,7 @@ def test_of_hops_that_all_wait_the_last_one_names_what_hangs() -> None:
         assert response.text.startswith(f"{lines}-> {other.address}:8000(timeout: ")
 
 
-def test_a_failure_leaves_the_next_request_alone() -> None:
+def test_a_failure_does_not_affect_the_next_request() -> None:
     answers = iter([b"garbage", ok(b"good"), b"", ok(b"good")])
 
     def serve(connection: socket.socket) -> None:

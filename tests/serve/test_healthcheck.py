@@ -1,4 +1,4 @@
-"""The container's health check, against hops and against peers that are none."""
+"""The container's health check, against hops and against other servers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.running import answering, new_address, peer, running, wait_until
+from tests.misbehaving import dribble, hang
+from tests.running import (
+    answering,
+    ended,
+    launch,
+    new_address,
+    peer,
+    running_request,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def check(**env: str) -> tuple[int, str]:
-    """The exit code of the check in a hop's environment, and all that it printed."""
+    """The exit code and the output of the check, in the environment of a hop."""
     done = subprocess.run(
         [sys.executable, "-m", "mockservice.serve.healthcheck"],
         env={"PATH": os.environ["PATH"], "app": "mocka", "version": "v1", **env},
@@ -28,7 +40,7 @@ def check(**env: str) -> tuple[int, str]:
 
 
 def free_port() -> str:
-    """A port that nobody listens at."""
+    """A port without a listener."""
     with socket.create_server(("", 0)) as listener:
         return str(listener.getsockname()[1])
 
@@ -36,31 +48,16 @@ def free_port() -> str:
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1", "localhost", "::", "::1"])
 def test_a_hop_is_ready_wherever_it_listens(host: str) -> None:
     port = free_port()
-    hop = subprocess.Popen(
-        [sys.executable, "-m", "mockservice"],
-        env={"PATH": os.environ["PATH"], "app": "a", "version": "v", "host": host, "port": port},
-    )
-    try:
+    with ended(launch(host=host, port=port)):
         wait_until(lambda: check(host=host, port=port) == (0, "ready\n"))
-    finally:
-        hop.kill()
-        hop.wait()
 
 
-def test_a_hop_that_drains_is_not_ready() -> None:
-    def answer_late(connection: socket.socket) -> None:
-        time.sleep(3)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-
-    with (
-        peer(answer_late) as upstream,
-        running(upstream_url=upstream.url) as hop,
-        socket.create_connection((hop.address, 8000)) as client,
-    ):
-        client.sendall(b"GET / HTTP/1.1\r\nHost: mocka\r\n\r\n")
-        wait_until(lambda: bool(upstream.requests))
+def test_a_draining_hop_is_not_ready() -> None:
+    with running_request() as (hop, finish):
         hop.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: check(host=hop.address) == (1, "not ready: status 503\n"))
+        wait_until(hop.is_draining)
+        assert check(host=hop.address) == (1, "not ready: status 503\n")
+        finish()
 
 
 @pytest.mark.parametrize(
@@ -86,18 +83,10 @@ def test_a_port_without_listener_is_not_ready() -> None:
     assert check(host=new_address()) == (1, "not ready: connection refused\n")
 
 
-def test_a_peer_that_is_silent_or_dribbles_is_not_waited_for() -> None:
-    def dribble(connection: socket.socket) -> None:
-        while True:
-            connection.sendall(b"H")
-            time.sleep(0.2)
-
-    def say_nothing(connection: socket.socket) -> None:
-        connection.recv(1)
-
-    for serve in (dribble, say_nothing):
-        with peer(serve) as other:
-            assert check(host=other.address) == (1, "not ready: timed out\n")
+@pytest.mark.parametrize("serve", [hang, dribble(b"H", b"H", every=0.2)], ids=["hangs", "dribbles"])
+def test_a_peer_that_is_slow_is_not_waited_for(serve: Callable[[socket.socket], None]) -> None:
+    with peer(serve) as other:
+        assert check(host=other.address) == (1, "not ready: timed out\n")
 
 
 @pytest.mark.parametrize(

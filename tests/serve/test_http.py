@@ -1,14 +1,12 @@
 """HTTP on the wire: each request has one outcome, whatever way its bytes come.
 
-Plain requests and all others are answered by different code (mockservice/serve/connection.py), so
-each row of the tables is sent in several ways, and each way must come to the same.
+Each row of the tables is sent in several ways, and each way must have the same outcome.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import resource
 import socket
 import struct
 import threading
@@ -46,13 +44,13 @@ _LAST = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as it came."""
+    """A parsed answer."""
 
     status: int
     fields: dict[str, str]
     body: bytes
     closes: bool
-    """Whether it says that the connection ends (RFC 9112 section 9.3)."""
+    """Whether it announces the end of the connection (RFC 9112 section 9.3)."""
 
 
 class Wire:
@@ -75,16 +73,16 @@ class Wire:
         self.socket.close()
 
     def send(self, sent: bytes) -> None:
-        """Send all of it, unless the peer has closed meanwhile."""
+        """Send all of it, or as much as the peer takes before it closes."""
         with suppress(ConnectionError):
             self.socket.sendall(sent)
 
     def end(self) -> None:
-        """Have nothing more to send."""
+        """Half-close: send nothing more."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def answer(self, method: str = "GET") -> Answer | None:
-        """The next answer, None once the peer has closed."""
+        """The next answer; None if the peer has closed."""
         try:
             status_line = self._stream.readline()
         except ConnectionResetError:
@@ -108,7 +106,7 @@ class Wire:
 
 
 class Service:
-    """A hop, and the upstream of its chain, which remembers what it was asked, byte for byte."""
+    """A hop, and its upstream, which records the requests byte for byte."""
 
     def __init__(self, hop: RunningHop, upstream: str, calls: list[bytes]) -> None:
         self.hop = hop
@@ -121,14 +119,14 @@ class Service:
         return Wire(self.hop.address, receive_buffer)
 
     def call(self, carried: bytes = b"") -> bytes:
-        """The upstream call that carries these header lines."""
+        """The expected upstream call, with these header lines."""
         return (
             b"GET / HTTP/1.1\r\nHost: %b:8000\r\nAccept-Encoding: identity\r\n"
             b"Accept: text/plain\r\nx-mock-hops: ID\r\n%b\r\n" % (self._upstream.encode(), carried)
         )
 
     def take_calls(self) -> list[bytes]:
-        """The upstream calls since this was last asked."""
+        """The upstream calls since the last call of this method."""
         taken, self._calls[:] = self._calls[:], []
         return [re.sub(rb"(?m)^x-mock-hops: [0-9a-f]+", b"x-mock-hops: ID", it) for it in taken]
 
@@ -145,7 +143,7 @@ def _serving() -> Iterator[Service]:
             connection.sendall(ok(b"-> up"))
 
     with peer(serve, read=False) as upstream, running(upstream_url=upstream.url) as hop:
-        # A pipe that nobody reads would block the hop in the end.
+        # Read standard error, as a full pipe would block the hop.
         assert hop.process.stderr is not None
         threading.Thread(target=hop.process.stderr.read, daemon=True).start()
         yield Service(hop, upstream.address, calls)
@@ -157,8 +155,8 @@ def service() -> Iterator[Service]:
         yield serving
 
 
-# The ways in which a request can come. Each returns the upstream calls of the requests before it,
-# whose answers it has read.
+# The ways to send a request. Some send another one before it, read its answer, and return its
+# upstream call.
 
 
 def _whole(_: Service, wire: Wire, *parts: bytes) -> list[bytes]:
@@ -169,7 +167,7 @@ def _whole(_: Service, wire: Wire, *parts: bytes) -> list[bytes]:
 
 
 def _in_pieces(_: Service, wire: Wire, *parts: bytes) -> list[bytes]:
-    # Cut at all that HTTP has a meaning for.
+    # Cut at all characters with a meaning in HTTP.
     for piece in re.findall(rb"[^\r\n\t :;]+|[\r\n\t :;]", b"".join(parts)):
         wire.send(piece)
         time.sleep(0.0005)
@@ -261,7 +259,7 @@ def test_refused(service: Service, sent: bytes, way: _Way) -> None:
     ],
     ids=["no Host", "not HTTP", "a long target", "a long body"],
 )
-def test_to_head_not_even_a_refusal_has_a_body(service: Service, sent: bytes) -> None:
+def test_a_refused_head_request_gets_no_body(service: Service, sent: bytes) -> None:
     with service.connect() as wire:
         wire.send(_PLAIN + sent)
         _assert_chain(service, wire.answer())
@@ -273,7 +271,7 @@ def test_to_head_not_even_a_refusal_has_a_body(service: Service, sent: bytes) ->
 
 
 def test_connect_opens_no_tunnel(service: Service) -> None:
-    # RFC 9110 section 9.3.6: to the client a 2xx would be one.
+    # A 2xx would open a tunnel (RFC 9110 section 9.3.6).
     for way in (_whole, _in_pieces):
         service.take_calls()
         with service.connect() as wire:
@@ -297,7 +295,7 @@ def test_connect_opens_no_tunnel(service: Service) -> None:
     ],
     ids=["one", "two", "three", "a length", "chunks"],
 )
-def test_who_has_sent_all_still_gets_the_answers(
+def test_a_client_that_half_closes_still_gets_its_answers(
     service: Service, sent: bytes, answers: int, way: _Way
 ) -> None:
     with service.connect() as wire:
@@ -311,7 +309,7 @@ def test_who_has_sent_all_still_gets_the_answers(
 @pytest.mark.parametrize(
     "sent", [b"", b"\r\n", b"GET / HT", _PLAIN[:-2], of_length(b"9"), chunked(b"5\r\nhel")]
 )
-def test_half_a_request_is_not_answered_by_the_chain(service: Service, sent: bytes) -> None:
+def test_an_incomplete_request_does_not_reach_the_upstream(service: Service, sent: bytes) -> None:
     service.take_calls()
     with service.connect() as wire:
         wire.send(sent)
@@ -324,7 +322,7 @@ def test_half_a_request_is_not_answered_by_the_chain(service: Service, sent: byt
 
 
 def _open_connections(hop: RunningHop) -> int:
-    """The clients' connections that the hop has open (proc_pid_net(5), /proc/net/tcp)."""
+    """The number of the hop's open client connections (proc_pid_net(5), /proc/net/tcp)."""
     local = f"{int.from_bytes(socket.inet_aton(hop.address), 'little'):08X}:{8000:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
     listens = "0A"
@@ -332,7 +330,7 @@ def _open_connections(hop: RunningHop) -> int:
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_clients_that_go_away_leave_nothing_behind(service: Service, reset: bool) -> None:
+def test_connections_of_clients_that_leave_are_closed(service: Service, reset: bool) -> None:
     for sent in (b"", b"GET / HT", _PLAIN[:-2], _SLOW, 3 * _SLOW, of_length(b"9"), _SLOW + b"\0"):
         with service.connect() as wire:
             if reset:
@@ -368,7 +366,7 @@ def test_a_silent_connection_gets_nothing(service: Service) -> None:
         assert service.chain in wire.socket.recv(65536)
 
 
-def test_clients_that_send_many_requests_at_once_let_others_in_between() -> None:
+def test_one_connection_cannot_starve_the_others() -> None:
     over = threading.Event()
 
     def flood(wire: Wire) -> None:
@@ -394,24 +392,18 @@ def test_clients_that_send_many_requests_at_once_let_others_in_between() -> None
                 answer = other.answer()
                 assert answer is not None
                 assert answer.body == hop.line.encode()
-        # It used to be seconds for each.
+        # Without the run queue, each took seconds.
         assert time.monotonic() - begin < _TIMEOUT
-
-
-def _memory(hop: RunningHop) -> int:
-    """Bytes that the hop has resident (proc_pid_statm(5))."""
-    pages = int(Path(f"/proc/{hop.process.pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 @pytest.mark.parametrize("at_a_time", [1, 100])
 def test_a_client_that_reads_nothing_is_not_read_from_forever(
     service: Service, at_a_time: int
 ) -> None:
-    # The answers are as long as the requests.
+    # Each answer is as long as its request.
     one = get(b"Accept: application/json", b"x-lane: " + 8192 * b"x")
     limit = 64 * 1024 * 1024
-    before = _memory(service.hop)
+    before = service.hop.resident_memory()
     sent = 0
     with service.connect(receive_buffer=4096) as wire:
         wire.socket.settimeout(1)
@@ -421,7 +413,7 @@ def test_a_client_that_reads_nothing_is_not_read_from_forever(
                 if at_a_time == 1:
                     time.sleep(0.001)
         assert sent < limit
-        assert _memory(service.hop) - before < 32 * 1024 * 1024
+        assert service.hop.resident_memory() - before < 32 * 1024 * 1024
         assert request(service.hop.url).body == service.chain
         # Once the client reads, it goes on.
         wire.socket.settimeout(_TIMEOUT)
@@ -431,13 +423,11 @@ def test_a_client_that_reads_nothing_is_not_read_from_forever(
             assert answer.status == 200
 
 
-def test_what_is_refused_is_a_line_in_the_logs_at_most() -> None:
+def test_malformed_requests_are_not_logged() -> None:
     with running() as hop:
         for sent in REFUSED.values():
             with Wire(hop.address) as wire:
                 wire.send(sent + SMUGGLED)
                 wire.answer()
         assert hop.stop() == 0
-        lines = hop.errors().splitlines()
-    assert len(lines) <= len(REFUSED)
-    assert [line for line in lines if len(line) > 1000 or not line.isprintable()] == []
+        assert hop.errors() == ""

@@ -1,4 +1,4 @@
-"""Logs: what is a line, what is in it, and what a destination that fails does."""
+"""Logs: what is logged, what a line contains, and destinations that fail."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from tests.running import (
     request,
     running,
     running_chain,
+    running_into,
     wait_until,
 )
-from tests.serve.test_tracing import Receiver
+from tests.serve.receiver import receiving
 
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 _SPAN_ID = "b7ad6b7169203331"
@@ -38,7 +39,7 @@ _FIRST = ["time", "level", "app", "version", "trace_id", "span_id", "message"]
 
 
 def _lines(hop: RunningHop) -> list[dict[str, Any]]:
-    """What the hop has logged, once it has ended."""
+    """Stop the hop, and return what it has logged."""
     assert hop.stop() == 0
     return _read(hop.errors())
 
@@ -97,7 +98,7 @@ def test_every_hop_of_a_failed_chain_logs_it_once_in_one_trace() -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503, 599])
-def test_an_error_that_is_passed_on_is_a_line(status: int) -> None:
+def test_an_error_of_the_upstream_is_logged(status: int) -> None:
     answer = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode()
     with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
         assert request(hop.url).status == status
@@ -105,9 +106,8 @@ def test_an_error_that_is_passed_on_is_a_line(status: int) -> None:
     assert (line["http_response_status_code"], line["error_type"]) == (status, str(status))
 
 
-def test_a_loop_is_a_line() -> None:
-    with running() as other:
-        address = other.address
+def test_a_loop_is_logged() -> None:
+    address = new_address()
     with running(host=address, upstream_url=f"http://{address}:8000/") as hop:
         assert request(hop.url).status == 508
         lines = _lines(hop)
@@ -115,7 +115,7 @@ def test_a_loop_is_a_line() -> None:
     assert lines[0]["message"] == "mocka loop: already in this chain"
 
 
-def test_what_succeeds_and_what_a_client_does_wrong_is_no_line() -> None:
+def test_neither_successes_nor_errors_of_the_client_are_logged() -> None:
     answer = b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"
     with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
         assert request(hop.url).status == 404
@@ -125,7 +125,7 @@ def test_what_succeeds_and_what_a_client_does_wrong_is_no_line() -> None:
         assert _lines(hop) == []
 
 
-def test_with_an_access_log_every_request_is_a_line() -> None:
+def test_with_an_access_log_every_request_is_logged() -> None:
     with running(access_log="on") as hop:
         request(f"{hop.url}a", {"b3": f"{_TRACE_ID}-{_SPAN_ID}-1"})
         request(f"{hop.url}b", {"X-B3-TraceId": _TRACE_ID, "X-B3-SpanId": _SPAN_ID})
@@ -155,13 +155,12 @@ def test_with_an_access_log_every_request_is_a_line() -> None:
 
 @pytest.mark.parametrize("flags", ["00", "01"])
 def test_with_tracing_a_line_names_the_hops_own_span(flags: str) -> None:
-    receiver = Receiver()
-    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    with running(upstream_url=_refusing(), **env) as hop:
+    with (
+        receiving() as receiver,
+        running(upstream_url=_refusing(), **receiver.settings()) as hop,
+    ):
         request(hop.url, {"traceparent": f"00-{_TRACE_ID}-{_SPAN_ID}-{flags}"})
         [line] = _lines(hop)
-    receiver.server.shutdown()
-    receiver.server.server_close()
     assert line["trace_id"] == _TRACE_ID
     assert re.fullmatch("[0-9a-f]{16}", line["span_id"])
     assert line["span_id"] != _SPAN_ID
@@ -180,26 +179,43 @@ _FORGING = [
 ]
 
 
-@pytest.mark.parametrize("target", _FORGING)
-def test_no_client_forges_a_line(target: bytes) -> None:
-    forged = b'"}\x1b]0;x\x07 {"level":"info"}'
+@pytest.fixture(scope="module")
+def refused() -> Iterator[RunningHop]:
+    """A hop that logs each request, all of which fail."""
     with running(upstream_url=_refusing(), access_log="on") as hop:
-        sent = (
-            b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\ntraceparent: %b\r\n"
-            b"x-request-id: %b\r\nb3: %b\r\nuser-agent: %b\r\n\r\n"
-        ) % (target, *4 * [forged.replace(b"\x1b", b"").replace(b"\x07", b"")])
-        answer = exchange(hop.address, sent)
-        [line] = _lines(hop)
+        yield hop
+
+
+def _lines_until(hop: RunningHop, path: str) -> list[dict[str, Any]]:
+    """What a hop with an access log has logged so far, up to a request for this path."""
+    request(f"{hop.url}{path}")
+    stderr = hop.process.stderr
+    assert stderr is not None
+    lines: list[dict[str, Any]] = []
+    while not lines or lines[-1].get("url_path") != f"/{path}":
+        lines += _read(stderr.readline().decode())
+    return lines[:-1]
+
+
+@pytest.mark.parametrize("target", _FORGING)
+def test_no_client_can_forge_a_line(refused: RunningHop, target: bytes) -> None:
+    forged = b'"}\x1b]0;x\x07 {"level":"info"}'
+    sent = (
+        b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\ntraceparent: %b\r\n"
+        b"x-request-id: %b\r\nb3: %b\r\nuser-agent: %b\r\n\r\n"
+    ) % (target, *4 * [forged.replace(b"\x1b", b"").replace(b"\x07", b"")])
+    answer = exchange(refused.address, sent)
+    [line] = _lines_until(refused, "next")
     assert line["http_response_status_code"] == int(answer[9:12])
     assert line["level"] in ("error", "info")
     assert (line["trace_id"], line["span_id"]) == (None, None)
     if "url_path" in line:
-        # Whatever reads strictly can read it: no lone surrogates.
+        # A strict reader can encode it: there are no lone surrogates.
         line["url_path"].encode()
         assert len(line["url_path"]) <= 4 * 512
 
 
-def test_no_upstream_forges_a_line() -> None:
+def test_no_upstream_can_forge_a_line() -> None:
     head = b"HTTP/1.1 500 x\x80y\r\nX: \xff\r\nContent-Type: a\tb\r\nContent-Length: 4\r\n\r\n"
     answer = head + b"\x1b\r\n{"
     with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
@@ -207,7 +223,7 @@ def test_no_upstream_forges_a_line() -> None:
         assert len(_lines(hop)) == 1
 
 
-def test_what_libraries_log_has_the_same_form() -> None:
+def test_lines_of_libraries_have_the_same_form() -> None:
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": _refusing(), "OTEL_BSP_SCHEDULE_DELAY": "50"}
     with running(**env, OTEL_EXPORTER_OTLP_TIMEOUT="1") as hop:
         for _ in range(3):
@@ -228,7 +244,7 @@ def test_a_bad_setting_stays_one_plain_line() -> None:
 
 
 def test_lines_of_workers_stay_whole() -> None:
-    # What is escaped in the line takes six times its characters.
+    # Escaping makes the line six times as long.
     long = f"GET / HTTP/1.0\r\nx-mock-fault: {'😀' * 500}\r\n\r\n".encode()
     with running(workers="3", access_log="on", fault_header="on") as hop:
         read: list[bytes] = []
@@ -252,7 +268,7 @@ def test_lines_of_workers_stay_whole() -> None:
     assert 2000 < max(map(len, read[0].splitlines())) < MAX_LINE
 
 
-def test_an_error_that_nobody_expected_says_where_it_comes_from() -> None:
+def test_an_unexpected_error_is_logged_with_its_stack() -> None:
     logged = (
         "import logging; from mockservice.serve.telemetry.logs import Logs; "
         "logs = Logs('mocka', 'v1'); logs.take_over()\n"
@@ -269,49 +285,17 @@ def test_an_error_that_nobody_expected_says_where_it_comes_from() -> None:
     assert line["exception_stacktrace"] == "<string>:2 inner < <string>:3 <module>"
 
 
-# Where lines go.
+# Destinations.
 
 
-@contextmanager
-def _hop_with(stderr: int | None, **env: str) -> Iterator[RunningHop]:
-    """A failing hop whose standard error is this descriptor, or closed."""
-    address = new_address()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mockservice"],
-        env={
-            "PATH": os.environ["PATH"],
-            "app": "mocka",
-            "version": "v1",
-            "host": address,
-            "upstream_url": _refusing(),
-            **env,
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=stderr,
-        preexec_fn=(lambda: os.close(2)) if stderr is None else None,
-    )
-    hop = RunningHop(process, address, f"http://{address}:8000/", "")
-    try:
-        wait_until(lambda: request(f"{hop.url}readyz").status == 200)
-        yield hop
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _memory(hop: RunningHop) -> int:
-    """Resident bytes."""
-    statm = Path(f"/proc/{hop.process.pid}/statm").read_text()
-    return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _threads(hop: RunningHop) -> int:
-    return len([*Path(f"/proc/{hop.process.pid}/task").iterdir()])
+def _failing(stderr: int | None) -> AbstractContextManager[RunningHop]:
+    """A hop whose requests all fail, with this standard error, or with none."""
+    return running_into(stderr, upstream_url=_refusing())
 
 
 @contextmanager
 def _reading(descriptor: int) -> Iterator[list[bytes]]:
-    """What comes out of a pipe, all of it after the block, which has to end what writes."""
+    """The bytes from a pipe; complete after the block, which must end the writer."""
     chunks: list[bytes] = []
     reader = threading.Thread(
         target=lambda: chunks.extend(iter(lambda: os.read(descriptor, 65536), b""))
@@ -322,15 +306,19 @@ def _reading(descriptor: int) -> Iterator[list[bytes]]:
     os.close(descriptor)
 
 
-def test_a_full_pipe_holds_no_request_and_costs_bounded_memory() -> None:
+_BATCHES = 30
+"""Of 200 requests each: more than the queue of lines and a pipe hold."""
+
+
+def test_a_full_pipe_blocks_no_request_and_takes_bounded_memory() -> None:
     read, write = os.pipe()
-    with _hop_with(write) as hop:
+    with _failing(write) as hop:
         os.close(write)
         one = b"GET /" + b"x" * 1000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
-        before = _memory(hop)
+        before = hop.resident_memory()
         with socket.create_connection((hop.address, 8000), 30) as client:
             answered = b""
-            for _ in range(60):
+            for _ in range(_BATCHES):
                 client.sendall(200 * one)
                 count = 0
                 while count < 200:
@@ -339,21 +327,21 @@ def test_a_full_pipe_holds_no_request_and_costs_bounded_memory() -> None:
                     tail = answered[-11:]
                     count += (tail + part).count(b"HTTP/1.1 502") - tail.count(b"HTTP/1.1 502")
                     answered = part
-        assert _memory(hop) - before < 32 * 1024 * 1024
-        # Once it is read again, what waited comes, and how much is lost.
+        assert hop.resident_memory() - before < 32 * 1024 * 1024
+        # Reading again gets the queued lines, and the number of lost ones.
         with _reading(read) as chunks:
             wait_until(lambda: b"lines lost" in b"".join(chunks))
             assert hop.stop() == 0
     lines = _read(b"".join(chunks).decode())
     lost = [int(line["message"].split()[0]) for line in lines if "lines lost" in line["message"]]
     failed = [line for line in lines if line.get("error_type") == "unreachable"]
-    assert len(failed) + sum(lost) == 60 * 200
+    assert len(failed) + sum(lost) == _BATCHES * 200
     assert len(failed) >= MAX_WAITING
 
 
-def test_a_full_pipe_does_not_hold_the_exit() -> None:
+def test_a_full_pipe_does_not_block_the_exit() -> None:
     read, write = os.pipe()
-    with _hop_with(write) as hop:
+    with _failing(write) as hop:
         os.close(write)
         for _ in range(300):
             assert request(f"{hop.url}{'x' * 500}").status == 502
@@ -363,7 +351,7 @@ def test_a_full_pipe_does_not_hold_the_exit() -> None:
 
 def test_a_closed_pipe_stops_nothing() -> None:
     read, write = os.pipe()
-    with _hop_with(write) as hop:
+    with _failing(write) as hop:
         os.close(write)
         os.close(read)
         for _ in range(20):
@@ -374,7 +362,7 @@ def test_a_closed_pipe_stops_nothing() -> None:
 def test_a_pipe_that_does_not_block_gets_all_lines() -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
-    with _hop_with(write) as hop:
+    with _failing(write) as hop:
         os.close(write)
         for _ in range(300):
             assert request(f"{hop.url}{'x' * 500}").status == 502
@@ -384,14 +372,14 @@ def test_a_pipe_that_does_not_block_gets_all_lines() -> None:
 
 
 def test_a_full_disk_stops_nothing() -> None:
-    with Path("/dev/full").open("wb") as full, _hop_with(full.fileno()) as hop:
+    with Path("/dev/full").open("wb") as full, _failing(full.fileno()) as hop:
         for _ in range(20):
             assert request(hop.url).status == 502
         assert hop.stop() == 0
 
 
 def test_without_standard_error_no_line_goes_to_a_socket() -> None:
-    with _hop_with(None) as hop:
+    with _failing(None) as hop:
         assert Path(f"/proc/{hop.process.pid}/fd/2").readlink() == Path(os.devnull)
         answer = exchange(hop.address, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert b"trace_id" not in answer
@@ -401,14 +389,14 @@ def test_without_standard_error_no_line_goes_to_a_socket() -> None:
 
 def test_a_hop_that_logs_nothing_has_no_thread_for_it() -> None:
     with running(upstream_url=_refusing()) as hop:
-        before = _threads(hop)
+        before = len(hop.threads())
         exchange(hop.address, b"nonsense\r\n\r\n")
-        assert _threads(hop) == before
+        assert len(hop.threads()) == before
         request(hop.url)
-        assert _threads(hop) == before + 1
+        assert len(hop.threads()) == before + 1
 
 
-def test_lines_come_in_order_and_are_written_at_the_end() -> None:
+def test_lines_are_written_in_order_and_all_of_them_on_close() -> None:
     read, write = os.pipe()
     lines = Lines(write, lambda lost: b"%d lost\n" % lost)
     sent = [b"%d\n" % number for number in range(1000)]

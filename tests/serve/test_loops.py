@@ -1,4 +1,4 @@
-"""A chain that runs in a circle is cut with 508, and never runs away."""
+"""A loop in the chain is answered with 508."""
 
 import json
 from contextlib import ExitStack
@@ -9,7 +9,7 @@ from tests.running import new_address, request, running
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_a_circle_is_cut_where_a_hop_meets_itself(length: int) -> None:
+def test_a_hop_detects_a_loop_through_itself(length: int) -> None:
     apps = ["mocka", "mockb", "mockc"][:length]
     addresses = [new_address() for _ in apps]
     with ExitStack() as stack:
@@ -44,7 +44,7 @@ def test_a_chain_has_at_most_32_hops(passed: int, status: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["0" * 1025, ",".join(["0" * 600] * 2)])
-def test_what_no_chain_has_passed_is_refused_at_once(value: str) -> None:
+def test_an_impossible_list_of_hops_is_refused(value: str) -> None:
     with running() as hop:
         response = request(hop.url, {"x-mock-hops": value})
         assert response.status == 400

@@ -1,4 +1,4 @@
-"""`/metrics`, read with prometheus-client's own parsers."""
+"""`/metrics`, read with the parsers of prometheus-client."""
 
 import math
 import random
@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mockservice.serve.faults import FAULT_KINDS
 from mockservice.serve.telemetry.metrics import BOUNDS
 from tests.running import (
     RunningHop,
+    Scripted,
     answering,
     exchange,
     new_address,
@@ -28,10 +30,10 @@ from tests.running import (
     running,
     running_chain,
     running_request,
+    running_scripted,
     wait_until,
 )
-from tests.serve.test_tracing import Receiver
-from tests.serve.test_workers import worker_pids
+from tests.serve.receiver import receiving
 
 _OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -53,7 +55,7 @@ def _families(hop: RunningHop) -> dict[str, Metric]:
 
 
 def _value(hop: RunningHop, name: str, **labels: str) -> float:
-    """The sum of the samples of this name that have these labels among others."""
+    """The sum of the samples of this name with at least these labels."""
     return sum(
         sample.value
         for family in read_prometheus(request(f"{hop.url}metrics").text)
@@ -63,7 +65,7 @@ def _value(hop: RunningHop, name: str, **labels: str) -> float:
 
 
 def _outcomes(hop: RunningHop, name: str) -> dict[tuple[str, str], float]:
-    """How many by status and reason."""
+    """The counts by status and error type."""
     return {
         (sample.labels["http_response_status_code"], sample.labels["error_type"]): sample.value
         for sample in _families(hop)[name].samples
@@ -87,7 +89,7 @@ def last() -> Iterator[RunningHop]:
         yield hop
 
 
-def test_a_hop_that_has_done_nothing_says_so() -> None:
+def test_a_new_hop_has_all_families_and_no_series() -> None:
     with running(app='mo"ck\\a') as hop:
         families = _families(hop)
         assert set(families) == {
@@ -139,7 +141,7 @@ def test_failures_are_counted_by_their_reason() -> None:
         assert request(before.url).status == 502
         assert _outcomes(hop, _CLIENT) == {("", "unreachable"): 1}
         assert _outcomes(hop, _SERVER) == {("502", "unreachable"): 1}
-        # What another hop found to be wrong is a status to those before it.
+        # A hop sees the failure of another one as a status.
         assert _outcomes(before, _CLIENT) == {("502", "502"): 1}
         assert _outcomes(before, _SERVER) == {("502", "502"): 1}
 
@@ -163,11 +165,16 @@ def test_reasons_of_an_upstream_that_answers_badly(
 
 
 def test_a_loop_is_counted() -> None:
-    with running() as other:
-        address = other.address
+    address = new_address()
     with running(host=address, upstream_url=f"http://{address}:8000/") as hop:
         assert request(hop.url).status == 508
         assert _outcomes(hop, _SERVER) == {("508", "loop"): 1, ("508", "508"): 1}
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[Scripted]:
+    with running_scripted() as scripted:
+        yield scripted
 
 
 @pytest.mark.parametrize(
@@ -180,13 +187,16 @@ def test_a_loop_is_counted() -> None:
     ],
 )
 def test_a_status_that_is_not_registered_is_an_error_like_others_of_its_class(
-    status: int, by_server: tuple[str, str], by_client: tuple[str, str]
+    scripted: Scripted, status: int, by_server: tuple[str, str], by_client: tuple[str, str]
 ) -> None:
-    answer = f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode()
-    with peer(answering(answer)) as other, running(upstream_url=other.url) as hop:
-        request(hop.url)
-        assert _outcomes(hop, _SERVER) == {by_server: 1}
-        assert _outcomes(hop, _CLIENT) == {by_client: 1}
+    scripted.serve = answering(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
+    before = [Counter(_outcomes(scripted.hop, name)) for name in (_SERVER, _CLIENT)]
+    request(scripted.hop.url)
+    after = [Counter(_outcomes(scripted.hop, name)) for name in (_SERVER, _CLIENT)]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [
+        {by_server: 1},
+        {by_client: 1},
+    ]
 
 
 def test_faults_on_demand_are_told_from_failures() -> None:
@@ -199,7 +209,7 @@ def test_faults_on_demand_are_told_from_failures() -> None:
             assert _value(hop, "mockservice_injected_faults_total", fault=kind) == 3
 
 
-def test_what_is_no_request_is_counted() -> None:
+def test_bad_requests_are_counted() -> None:
     with running() as hop:
         exchange(hop.address, b"nonsense\r\n\r\n")
         exchange(hop.address, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n")
@@ -218,7 +228,7 @@ def test_reserved_paths_do_not_count(last: RunningHop) -> None:
     assert _outcomes(last, _SERVER) == {}
 
 
-def test_what_is_under_way_shows() -> None:
+def test_requests_and_calls_in_flight_are_shown() -> None:
     with running_request() as (hop, finish):
         assert _value(hop, "http_server_active_requests") == 1
         state = "http_client_open_connections"
@@ -245,7 +255,7 @@ def test_a_kept_connection_is_idle_until_the_upstream_closes_it() -> None:
         wait_until(lambda: _value(hop, state) == 0)
 
 
-def test_a_connection_without_tls_is_none() -> None:
+def test_a_failed_tls_handshake_leaves_no_open_connection() -> None:
     with (
         peer(answering(b"HTTP/1.1 400 no TLS\r\n\r\n"), read=False) as other,
         running(upstream_url=other.url.replace("http:", "https:")) as hop,
@@ -268,8 +278,8 @@ def test_process_figures_are_those_of_the_hop(last: RunningHop) -> None:
     assert 1e6 < _value(last, "process_resident_memory_bytes") < 1e9
     assert 0 < _value(last, "process_cpu_seconds_total") < 600
     assert abs(_value(last, "process_start_time_seconds") - time.time()) < 600
-    descriptors = len([*Path(f"/proc/{last.process.pid}/fd").iterdir()])
-    # The connection of the request, and the folder that it reads.
+    descriptors = len([*(last.proc / "fd").iterdir()])
+    # While it answers, it also has the connection and a folder open.
     assert descriptors < _value(last, "process_open_fds") <= descriptors + 2
 
 
@@ -343,7 +353,7 @@ def test_a_sampled_trace_of_the_mesh_is_an_exemplar() -> None:
             assert [*_exemplars(hop)] == []
         request(hop.url, _SAMPLED)
         assert [*_exemplars(hop)] == [{"trace_id": _TRACE_ID, "span_id": _SPAN_ID}]
-        # The classic format has no place for them.
+        # The Prometheus text format has no exemplars.
         assert _TRACE_ID not in request(f"{hop.url}metrics").text
 
 
@@ -358,39 +368,35 @@ def test_a_sampled_trace_of_the_mesh_is_an_exemplar() -> None:
         "1",
     ],
 )
-def test_what_is_no_trace_is_no_exemplar(traceparent: str) -> None:
+def test_an_invalid_traceparent_is_no_exemplar(traceparent: str) -> None:
     with running() as hop:
         request(hop.url, {"traceparent": traceparent})
         assert [*_exemplars(hop)] == []
 
 
 def test_with_tracing_the_exemplar_is_the_hops_own_span() -> None:
-    receiver = Receiver()
-    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    with running(**env) as hop:
+    with receiving() as receiver, running(**receiver.settings()) as hop:
         request(hop.url, _SAMPLED)
         [(_, span)] = receiver.wait_for(1)
         expected = {"trace_id": _TRACE_ID, "span_id": span.span_id.hex()}
         assert [*_exemplars(hop)] == [expected]
         assert expected["span_id"] != _SPAN_ID
-    receiver.server.shutdown()
-    receiver.server.server_close()
 
 
-def test_all_workers_are_seen_together() -> None:
+def test_metrics_are_sums_over_all_workers() -> None:
     with running(workers="3") as hop:
         for _ in range(60):
             assert request(hop.url).status == 200
         for _ in range(10):
             assert _outcomes(hop, _SERVER) == {("200", ""): 60}
-        workers = worker_pids(hop)
+        workers = hop.workers()
         resident = sum(
             int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
             for pid in workers
         )
         assert len(workers) == 3
         shown = _value(hop, "process_resident_memory_bytes") / 1024
-        # Others load prometheus-client meanwhile.
+        # Meanwhile, other workers import prometheus-client.
         assert 0.7 * resident < shown < 1.3 * resident
         assert hop.stop() == 0
         assert hop.errors() == ""
@@ -409,27 +415,24 @@ def test_a_request_in_one_worker_shows_in_all() -> None:
 def test_metrics_are_there_while_draining() -> None:
     with running_request() as (hop, finish):
         hop.process.terminate()
-        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        wait_until(hop.is_draining)
         assert _value(hop, "http_server_active_requests") == 1
         finish()
         assert hop.process.wait(20) == 0
 
 
-def test_a_hop_that_nobody_scrapes_loads_nothing_for_it() -> None:
+def test_a_hop_imports_the_exposition_with_the_first_scrape() -> None:
     with running() as hop:
         request(hop.url)
         assert _threads(hop) == 1
         request(f"{hop.url}metrics")
-        # It is written by another thread than that which serves.
+        # Another thread writes the text.
         assert _threads(hop) == 2
 
 
 def _threads(hop: RunningHop) -> int:
-    """Those of Python; libuv has some of its own."""
-    names = [
-        path.read_text().strip() for path in Path(f"/proc/{hop.process.pid}/task").glob("*/comm")
-    ]
-    return len([name for name in names if not name.startswith("libuv")])
+    """The number of Python's threads; libuv has some of its own."""
+    return len([name for name in hop.threads() if not name.startswith("libuv")])
 
 
 def test_requests_are_answered_while_many_scrape() -> None:
@@ -461,7 +464,7 @@ def _labels(families: Iterable[Metric]) -> set[tuple[str, str]]:
     }
 
 
-def test_nothing_that_others_send_becomes_a_label() -> None:
+def test_clients_and_upstreams_cannot_create_labels() -> None:
     chance = random.Random(7)
     methods = ["GET", "POST", "PURGE", "M-SEARCH", "QUERY", "BREW", "get", "\x00", "DELETE"]
 
@@ -502,7 +505,7 @@ def test_nothing_that_others_send_becomes_a_label() -> None:
                 assert value in FAULT_KINDS
             case _:
                 raise AssertionError(name)
-    # All registered statuses, each failure, and one value for all that are not.
+    # At most the registered statuses, the failures, and one value for other statuses.
     assert len(_outcomes_of(families[_CLIENT])) < 80
     assert ("_OTHER", "_OTHER") in _outcomes_of(families[_CLIENT])
 

@@ -1,6 +1,4 @@
-"""Spans encoded here are, message for message, what the SDK's own encoder makes of them; and of
-what a collector answers no more is read than it can have to say.
-"""
+"""The encoding of spans equals the SDK's, and only the start of a collector's answer is read."""
 
 from __future__ import annotations
 
@@ -85,7 +83,7 @@ def test_the_encoding_is_the_sdks(
     assert encoded.context is context
 
 
-def test_text_that_is_no_unicode_still_makes_a_span() -> None:
+def test_a_span_may_have_text_that_is_not_unicode() -> None:
     context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1))
     attributes: dict[str, otlp.Value] = {"url.path": b"/\xff".decode("utf-8", "surrogateescape")}
     encoded = otlp.encode("GET", SpanKind.SERVER, context, None, 1, 2, attributes, Status())
@@ -93,7 +91,7 @@ def test_text_that_is_no_unicode_still_makes_a_span() -> None:
     assert span.attributes[0].value.string_value == r"/\udcff"
 
 
-def test_a_full_queue_is_said_once_and_the_newest_spans_stay(
+def test_a_full_queue_is_logged_once_and_drops_the_oldest_spans(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{new_address()}:4318")
@@ -134,7 +132,7 @@ def test_a_full_queue_is_said_once_and_the_newest_spans_stay(
     assert len([word for word in words if word.startswith("Queue full")]) == 1
 
 
-def test_of_a_collectors_answer_that_never_ends_little_is_read() -> None:
+def test_only_the_start_of_an_endless_answer_of_a_collector_is_read() -> None:
     taken: list[int] = []
 
     def serve(connection: socket.socket) -> None:
@@ -147,7 +145,7 @@ def test_of_a_collectors_answer_that_never_ends_little_is_read() -> None:
         assert request(hop.url).status == 200
         wait_until(lambda: bool(taken))
         assert hop.stop() == 0
-    # What the sockets' buffers hold is more than what is read.
+    # Most of these bytes are in the buffers of the sockets.
     assert sum(taken) < 2**26
 
 

@@ -1,4 +1,4 @@
-"""Which headers go on to the upstream, through three hops: each one carried, each one not."""
+"""Which headers go on to the upstream, through three hops, and which do not."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Settings: what each may be, and the one line that says so when it is not."""
+"""Settings: the allowed values of each, and the error for others."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def test_defaults() -> None:
     assert (settings.faults, settings.fault_header) == ((), False)
 
 
-def test_an_empty_variable_is_an_absent_one() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     settings = """
         upstream_url port host pod_ip lane_headers upstream_timeout upstream_proxy workers
         fault_delay fault_delay_percent fault_abort fault_abort_percent fault_header
@@ -137,7 +137,7 @@ def test_the_fault_header_is_carried_where_it_is_on() -> None:
         ("upstream_url", "http://user:secret@mockb/", _URL),
         ("upstream_url", "http://mockb/#x", _URL),
         ("upstream_url", "http://mockb:0/", "a URL with a port from 1 to 65535"),
-        ("upstream_proxy", "https://mesh/", "an http URL, beside an http upstream_url"),
+        ("upstream_proxy", "https://mesh/", "an http URL, and upstream_url must be one too"),
         ("lane_headers", "x lane", _HEADER),
         ("lane_headers", "x-*-lane", _HEADER),
         ("lane_headers", "*", _HEADER),
@@ -148,7 +148,7 @@ def test_the_fault_header_is_carried_where_it_is_on() -> None:
         ("lane_headers", "accept", _ENDS),
         ("lane_headers", "X-Mock-Hops", _ENDS),
         ("lane_headers", "Content-Length", _ENDS),
-        ("lane_headers", "X-Mock-Fault", "without what fault_header=on carries"),
+        ("lane_headers", "X-Mock-Fault", "another header: fault_header=on carries this one"),
         ("fault_delay", "0", _DELAY),
         ("fault_delay", "300.1", _DELAY),
         ("fault_delay", "-1", _DELAY),
@@ -169,8 +169,8 @@ def test_the_fault_header_is_carried_where_it_is_on() -> None:
         ("fault_abort_percent", "30%", _PERCENT),
         ("fault_abort_percent", "-1", _PERCENT),
         ("fault_abort_percent", "nan", _PERCENT),
-        ("fault_delay_percent", "5", "beside fault_delay, of which it is the percentage"),
-        ("fault_abort_percent", "5", "beside fault_abort, of which it is the percentage"),
+        ("fault_delay_percent", "5", "set together with fault_delay"),
+        ("fault_abort_percent", "5", "set together with fault_abort"),
         ("fault_header", "true", "on or off"),
     ],
 )
@@ -182,8 +182,10 @@ def test_a_bad_value_is_named_in_one_line(setting: str, value: str, allowed: str
 
 
 @pytest.mark.parametrize("app", ["mock,a", "mock;a", " mocka", "mocka "])
-def test_a_hop_that_the_fault_header_cannot_name_is_none(app: str) -> None:
-    with pytest.raises(SettingError, match=r"^app='.*': must be without ',' and ';' and space"):
+def test_an_app_that_the_fault_header_cannot_name_is_refused(app: str) -> None:
+    with pytest.raises(
+        SettingError, match=r"^app='.*': must be without ',', ';' and space at its ends"
+    ):
         Settings.from_env({**_ENV, "app": app, "fault_header": "on"})
 
 

@@ -1,27 +1,19 @@
-"""Tracing, seen by a real OTLP/HTTP receiver that decodes the protobuf."""
+"""Tracing, as a real OTLP/HTTP receiver sees it."""
 
-import gzip
 import json
 import re
-import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from tests.misbehaving import hang
 from tests.running import (
     Peer,
     RunningHop,
+    Scripted,
     answering,
     new_address,
     ok,
@@ -29,93 +21,57 @@ from tests.running import (
     request,
     running,
     running_chain,
-    wait_until,
+    running_scripted,
 )
+from tests.serve.receiver import Receiver, attributes, receiving
 
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 _PARENT_ID = "b7ad6b7169203331"
 _SERVER, _CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT
 
 
-class Receiver:
-    """An OTLP/HTTP receiver."""
-
-    def __init__(self) -> None:
-        self.spans: list[tuple[dict[str, object], Span]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers["Content-Encoding"] == "gzip":
-                    body = gzip.decompress(body)
-                assert self.path == "/v1/traces"
-                receiver._take(ExportTraceServiceRequest.FromString(body))
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(ExportTraceServiceResponse().SerializeToString())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        address = new_address()
-        self.url = f"http://{address}:4318"
-        self.server = ThreadingHTTPServer((address, 4318), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def _take(self, message: ExportTraceServiceRequest) -> None:
-        for of_resource in message.resource_spans:
-            resource = attributes(of_resource.resource.attributes)
-            for of_scope in of_resource.scope_spans:
-                self.spans += [(resource, span) for span in of_scope.spans]
-
-    def wait_for(self, count: int) -> list[tuple[dict[str, object], Span]]:
-        """At least `count` spans, in the order of their start."""
-        wait_until(lambda: len(self.spans) >= count)
-        return sorted(self.spans, key=lambda pair: pair[1].start_time_unix_nano)
-
-
-def attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
-    return {pair.key: _value(pair.value) for pair in pairs}
-
-
-def _value(value: AnyValue) -> object:
-    kind = value.WhichOneof("value")
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    return None if kind is None else getattr(value, kind)
+@pytest.fixture(scope="module")
+def shared_receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
+def receiver(shared_receiver: Receiver) -> Receiver:
+    """The receiver, without the spans of other tests, each of which waits for all of its own."""
+    shared_receiver.spans.clear()
+    return shared_receiver
+
+
+@pytest.fixture(scope="module")
+def chain(shared_receiver: Receiver) -> Iterator[list[RunningHop]]:
+    """Three traced hops, which take the fault header."""
+    with running_chain(fault_header="on", **shared_receiver.settings()) as hops:
+        yield hops
+
+
+@pytest.fixture(scope="module")
+def scripted(shared_receiver: Receiver) -> Iterator[Scripted]:
+    """A traced hop, and its upstream."""
+    with running_scripted(**shared_receiver.settings()) as scripted:
+        yield scripted
 
 
 def _has_loaded_protobuf(hop: RunningHop) -> bool:
-    return "/google/_upb/" in Path(f"/proc/{hop.process.pid}/maps").read_text()
+    return "/google/_upb/" in (hop.proc / "maps").read_text()
 
 
-def _traced(receiver: Receiver, **more: str) -> dict[str, str]:
-    return {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
-        "OTEL_BSP_SCHEDULE_DELAY": "100",
-        **more,
+def test_three_hops_are_one_trace_of_five_spans(
+    receiver: Receiver, chain: list[RunningHop]
+) -> None:
+    headers = {
+        "traceparent": f"00-{_TRACE_ID}-{_PARENT_ID}-01",
+        "x-asm-prefer-tag": "v2",
+        "User-Agent": "test",
     }
-
-
-def test_three_hops_are_one_trace_of_five_spans(receiver: Receiver) -> None:
-    with running_chain(**_traced(receiver)) as hops:
-        headers = {
-            "traceparent": f"00-{_TRACE_ID}-{_PARENT_ID}-01",
-            "x-asm-prefer-tag": "v2",
-            "User-Agent": "test",
-        }
-        assert request(f"{hops[0].url}mock?q=1", headers).status == 200
-        spans = receiver.wait_for(5)
-        assert _has_loaded_protobuf(hops[0])
+    assert request(f"{chain[0].url}mock?q=1", headers).status == 200
+    spans = receiver.wait_for(5)
+    assert _has_loaded_protobuf(chain[0])
     assert [(resource["service.name"], span.kind) for resource, span in spans] == [
         ("mocka", _SERVER),
         ("mocka", _CLIENT),
@@ -135,7 +91,7 @@ def test_three_hops_are_one_trace_of_five_spans(receiver: Receiver) -> None:
         "url.scheme": "http",
         "url.path": "/mock",
         "url.query": "q=1",
-        "server.address": hops[0].address,
+        "server.address": chain[0].address,
         "server.port": 8000,
         "client.address": "127.0.0.1",
         "user_agent.original": "test",
@@ -144,23 +100,24 @@ def test_three_hops_are_one_trace_of_five_spans(receiver: Receiver) -> None:
     }
     assert attributes(client.attributes) == {
         "http.request.method": "GET",
-        "server.address": hops[1].address,
+        "server.address": chain[1].address,
         "server.port": 8000,
-        "url.full": hops[1].url,
+        "url.full": chain[1].url,
         "http.response.status_code": 200,
     }
 
 
-def test_json_names_the_trace_that_the_hop_started(receiver: Receiver) -> None:
-    with running_chain(**_traced(receiver)) as hops:
-        document = json.loads(request(hops[0].url, {"Accept": "application/json"}).body)
-        spans = receiver.wait_for(5)
+def test_json_names_the_trace_that_the_hop_started(
+    receiver: Receiver, chain: list[RunningHop]
+) -> None:
+    document = json.loads(request(chain[0].url, {"Accept": "application/json"}).body)
+    spans = receiver.wait_for(5)
     assert {hop["trace_id"] for hop in document["hops"]} == {spans[0][1].trace_id.hex()}
 
 
 def test_a_failure_is_an_error_on_both_spans(receiver: Receiver) -> None:
     url = f"http://{new_address()}:8000/"
-    with running(upstream_url=url, **_traced(receiver)) as hop:
+    with running(upstream_url=url, **receiver.settings()) as hop:
         assert request(hop.url).status == 502
         (_, server), (_, client) = receiver.wait_for(2)
     assert server.status.code == client.status.code == Status.STATUS_CODE_ERROR
@@ -170,18 +127,17 @@ def test_a_failure_is_an_error_on_both_spans(receiver: Receiver) -> None:
 
 
 def test_faults_on_demand_are_marked_and_a_delayed_call_stays_in_its_trace(
-    receiver: Receiver,
+    receiver: Receiver, chain: list[RunningHop]
 ) -> None:
     traceparent = f"00-{_TRACE_ID}-{_PARENT_ID}-01"
-    with running_chain(fault_header="on", **_traced(receiver)) as hops:
-        # While mocka waits, it takes requests of other traces.
-        with ThreadPoolExecutor() as clients:
-            fault = {"x-mock-fault": "mocka; delay=0.3, mockb; delay=0.1; abort=503"}
-            slow = clients.submit(request, hops[0].url, {"traceparent": traceparent, **fault})
-            for _ in range(20):
-                assert request(hops[0].url).status == 200
-            assert slow.result().status == 503
-        spans = [pair for pair in receiver.wait_for(103) if pair[1].trace_id.hex() == _TRACE_ID]
+    # While mocka delays the request, it answers requests of other traces.
+    with ThreadPoolExecutor() as clients:
+        fault = {"x-mock-fault": "mocka; delay=0.3, mockb; delay=0.1; abort=503"}
+        slow = clients.submit(request, chain[0].url, {"traceparent": traceparent, **fault})
+        for _ in range(20):
+            assert request(chain[0].url).status == 200
+        assert slow.result().status == 503
+    spans = [pair for pair in receiver.wait_for(103) if pair[1].trace_id.hex() == _TRACE_ID]
     assert [(resource["service.name"], span.kind) for resource, span in spans] == [
         ("mocka", _SERVER),
         ("mocka", _CLIENT),
@@ -196,10 +152,10 @@ def test_faults_on_demand_are_marked_and_a_delayed_call_stays_in_its_trace(
     assert not any("mockservice.fault" in attributes(span.attributes) for span in others)
 
 
-def test_what_is_no_trace_context_is_carried_byte_for_byte(receiver: Receiver) -> None:
+def test_all_but_the_trace_context_is_carried_byte_for_byte(receiver: Receiver) -> None:
     with (
         peer(answering(ok(b"", more="Connection: close\r\n"))) as other,
-        running_chain(other.url, **_traced(receiver)) as hops,
+        running_chain(other.url, **receiver.settings()) as hops,
     ):
         carried = {
             "baggage": 'a = "b";x=%20 , c=d,,',
@@ -236,7 +192,7 @@ def test_what_is_no_trace_context_is_carried_byte_for_byte(receiver: Receiver) -
 def test_the_configured_propagators_read_and_write(
     receiver: Receiver, propagators: str, sent: dict[str, str], received: str
 ) -> None:
-    env = _traced(receiver, OTEL_PROPAGATORS=propagators)
+    env = receiver.settings(OTEL_PROPAGATORS=propagators)
     with peer(answering(ok(b""))) as other, running(upstream_url=other.url, **env) as hop:
         assert request(hop.url, sent).status == 200
         (_, server), (_, client) = receiver.wait_for(2)
@@ -248,28 +204,26 @@ def test_the_configured_propagators_read_and_write(
         assert other.requests[0].lower().count(f"\r\n{name}:".lower().encode()) == 1
 
 
-def test_a_trace_that_is_not_sampled_stays_so(receiver: Receiver) -> None:
-    with (
-        peer(answering(ok(b""))) as other,
-        running(upstream_url=other.url, **_traced(receiver)) as hop,
-    ):
-        request(hop.url, {"traceparent": f"00-{_TRACE_ID}-{_PARENT_ID}-00"})
-        assert hop.stop() == 0
-    head = other.requests[0].decode()
+def test_a_trace_that_is_not_sampled_stays_so(receiver: Receiver, scripted: Scripted) -> None:
+    request(scripted.hop.url, {"traceparent": f"00-{_TRACE_ID}-{_PARENT_ID}-00"})
+    head = scripted.upstream.requests[-1].decode()
     assert re.search(rf"\r\ntraceparent: 00-{_TRACE_ID}-[0-9a-f]{{16}}-00\r\n", head)
-    assert receiver.spans == []
+    # Spans are exported in order: behind those of the next request, none is left out.
+    request(scripted.hop.url)
+    spans = receiver.wait_for(2)
+    assert len(spans) == 2
+    assert not any(span.trace_id.hex() == _TRACE_ID for _, span in spans)
 
 
-def test_the_sampler_is_the_environments(receiver: Receiver) -> None:
-    with running(**_traced(receiver, OTEL_TRACES_SAMPLER="always_off")) as hop:
+def test_the_environment_chooses_the_sampler(receiver: Receiver) -> None:
+    with running(**receiver.settings(OTEL_TRACES_SAMPLER="always_off")) as hop:
         assert request(hop.url).status == 200
         assert hop.stop() == 0
     assert receiver.spans == []
 
 
 def test_the_environment_may_name_the_service(receiver: Receiver) -> None:
-    env = _traced(
-        receiver,
+    env = receiver.settings(
         OTEL_SERVICE_NAME="renamed",
         OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=demo",
     )
@@ -282,7 +236,7 @@ def test_the_environment_may_name_the_service(receiver: Receiver) -> None:
 
 
 def test_spans_are_flushed_at_the_end(receiver: Receiver) -> None:
-    with running(**_traced(receiver, OTEL_BSP_SCHEDULE_DELAY="600000")) as hop:
+    with running(**receiver.settings(OTEL_BSP_SCHEDULE_DELAY="600000")) as hop:
         for _ in range(10):
             request(hop.url)
         assert receiver.spans == []
@@ -292,11 +246,12 @@ def test_spans_are_flushed_at_the_end(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize(("length", "left"), [(4000, 4000), (8000, 128)])
-def test_a_span_beyond_16_kib_has_its_texts_cut(receiver: Receiver, length: int, left: int) -> None:
+def test_a_span_beyond_16_kib_has_its_texts_cut(
+    receiver: Receiver, chain: list[RunningHop], length: int, left: int
+) -> None:
     headers = dict.fromkeys(("x-lane", "x-env", "x-version"), length * "x")
-    with running(**_traced(receiver)) as hop:
-        assert request(hop.url, headers).status == 200
-        [(_, span)] = receiver.wait_for(1)
+    assert request(chain[-1].url, headers).status == 200
+    [(_, span)] = receiver.wait_for(1)
     seen = attributes(span.attributes)
     assert [seen[f"http.request.header.{name}"] for name in headers] == 3 * [[left * "x"]]
 
@@ -312,14 +267,10 @@ def test_without_an_endpoint_trace_headers_pass_untouched_and_no_sdk_is_loaded()
 
 @pytest.mark.parametrize("off", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
 def test_tracing_can_be_switched_off(receiver: Receiver, off: dict[str, str]) -> None:
-    with running(**_traced(receiver, **off)) as hop:
+    with running(**receiver.settings(**off)) as hop:
         assert request(hop.url).status == 200
         assert hop.stop() == 0
     assert receiver.spans == []
-
-
-def _hang(connection: socket.socket) -> None:
-    connection.recv(1)
 
 
 @contextmanager
@@ -332,13 +283,13 @@ def _refuse() -> Iterator[Peer]:
     "collector",
     [
         _refuse,
-        lambda: peer(_hang),
+        lambda: peer(hang),
         lambda: peer(answering(b"garbage")),
         lambda: peer(answering(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")),
     ],
     ids=["refuses", "hangs", "answers garbage", "is unavailable"],
 )
-def test_a_collector_that_fails_costs_no_request_and_stops_nothing(
+def test_a_collector_that_fails_affects_no_request_and_not_the_exit(
     collector: Callable[[], AbstractContextManager[Peer]],
 ) -> None:
     with collector() as server:

@@ -1,4 +1,4 @@
-"""The public walkthrough's env blocks, unchanged, in a network where its names mean something."""
+"""The env blocks of the public walkthrough, unchanged, in a network that has its host names."""
 
 import os
 import subprocess

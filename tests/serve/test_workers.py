@@ -1,15 +1,10 @@
-"""`workers`: several processes answer as one hop, and live and die as one."""
+"""`workers`: several processes answer as one hop, and end together."""
 
 import os
 import signal
 from pathlib import Path
 
-from tests.running import RunningHop, launch, request, running, running_request, wait_until
-
-
-def worker_pids(hop: RunningHop) -> list[int]:
-    children = Path(f"/proc/{hop.process.pid}/task/{hop.process.pid}/children")
-    return [int(pid) for pid in children.read_text().split()]
+from tests.running import launch, new_address, request, running, running_request, wait_until
 
 
 def _is_gone(pid: int) -> bool:
@@ -19,21 +14,18 @@ def _is_gone(pid: int) -> bool:
         return True
 
 
-def test_they_share_the_port_and_answer_as_one_hop() -> None:
+def test_workers_share_the_port_and_answer_as_one_hop() -> None:
     with running(workers="3") as hop:
-        assert len(worker_pids(hop)) == 3
+        assert len(hop.workers()) == 3
         for _ in range(30):
             assert request(hop.url).text == hop.line
         assert hop.stop() == 0
         assert hop.errors() == ""
 
 
-def test_a_circle_is_cut_in_whichever_process_it_closes() -> None:
-    with running("mocka") as other:
-        address = other.address
-    with (
-        running("mocka", host=address, upstream_url=f"http://{address}:8000/", workers="4") as hop,
-    ):
+def test_each_worker_detects_a_loop() -> None:
+    address = new_address()
+    with running(host=address, upstream_url=f"http://{address}:8000/", workers="4") as hop:
         for _ in range(20):
             response = request(hop.url)
             assert (response.status, response.text) == (
@@ -42,9 +34,9 @@ def test_a_circle_is_cut_in_whichever_process_it_closes() -> None:
             )
 
 
-def test_the_end_of_one_ends_all() -> None:
+def test_if_one_worker_dies_all_end() -> None:
     with running(workers="2") as hop:
-        workers = worker_pids(hop)
+        workers = hop.workers()
         os.kill(workers[0], signal.SIGKILL)
         assert hop.process.wait(20) == 1
         assert all(map(_is_gone, workers))
@@ -52,12 +44,12 @@ def test_the_end_of_one_ends_all() -> None:
 
 def test_no_worker_outlives_its_parent() -> None:
     with running(workers="2") as hop:
-        workers = worker_pids(hop)
+        workers = hop.workers()
         hop.process.kill()
         wait_until(lambda: all(map(_is_gone, workers)))
 
 
-def test_a_bad_start_is_said_and_ends_with_2() -> None:
+def test_a_failed_start_is_reported_and_exits_with_2() -> None:
     with running() as hop:
         second = launch("mocka", "v1", host=hop.address, workers="2")
         errors = second.errors(timeout=20)
@@ -67,9 +59,9 @@ def test_a_bad_start_is_said_and_ends_with_2() -> None:
         }
 
 
-def test_ctrl_c_drains_them() -> None:
+def test_ctrl_c_drains_all_workers() -> None:
     with running_request(workers="2") as (hop, finish):
         os.killpg(hop.process.pid, signal.SIGINT)
-        wait_until(lambda: request(f"{hop.url}readyz").status == 503)
+        wait_until(hop.is_draining)
         assert finish() == f"{hop.line}done"
         assert hop.process.wait(20) == 0

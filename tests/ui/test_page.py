@@ -301,7 +301,7 @@ def test_hops_that_answer_in_text_are_seen_without_times_and_headers(browsing: B
     with page_of(browsing, lambda *_: text(line)) as page:
         wait_for_requests(page, 3)
         page.locator("#request-list button").first.click()
-        expect(page.locator("dialog .headers tbody td").nth(1)).to_have_text("not told")
+        expect(page.locator("dialog .headers tbody td").nth(1)).to_have_text("not reported")
         expect(page.locator("dialog .waterfall")).to_have_count(0)
 
 

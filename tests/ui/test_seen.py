@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mockservice.chain import Chain, Failure, Hop
+from mockservice.probe.judge import ByVersion
 from mockservice.probe.load import Result
 from mockservice.ui.seen import MAX_HEADERS, MAX_HOPS, MAX_SIZE, MAX_TEXT, to_json
 from mockservice.ui.view import View
@@ -18,9 +19,8 @@ SENT = (("traceparent", TRACE), ("x-lane", "v2"), ("x-unknown", "1"))
 
 def seen(chain: Chain, baseline: str | None = None, **result: Any) -> dict[str, Any]:
     made = replace(Result(0.0125, 200, chain, sent=SENT), **result)
-    said: dict[str, Any] = json.loads(
-        to_json(made, View("http://gw/mock?a=1&b", baseline=baseline))
-    )
+    judge = ByVersion(baseline, is_strict=baseline is None)
+    said: dict[str, Any] = json.loads(to_json(made, View("http://gw/mock?a=1&b", judge=judge)))
     return said
 
 

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from mockservice.chain import Chain
+from mockservice.probe.judge import ByVersion
 from mockservice.ui.server import MAX_STREAMS, PageServer
 from mockservice.ui.view import View
 from tests.probe.gateway import Answer, chain, gateway
@@ -146,7 +147,9 @@ async def test_a_stream_is_for_the_page_alone(session: aiohttp.ClientSession, or
 
 async def test_a_stream_carries_the_view_and_the_results(session: aiohttp.ClientSession) -> None:
     with gateway(lambda *_: chain("v1 v1")) as asked:
-        view = View(asked.url, baseline="v1", weights={"v1": 1}, headers=(("x-lane", "a"),))
+        view = View(
+            asked.url, judge=ByVersion("v1"), expected={"v1": 1}, headers=(("x-lane", "a"),)
+        )
         async with PageServer(view, port=0) as page, stream(session, page) as socket:
             [said] = await messages(socket, "view", 1)
             assert said["weights"] == {"v1": 1}
@@ -176,7 +179,7 @@ async def test_headers_are_those_of_the_page_and_the_host_that_of_the_command_li
         ("{", "controls: must be an object"),
         ("[]", "controls: must be an object"),
         ("[" * 10_000, "controls: must be an object"),
-        (json.dumps({"rate": 5}), "controls: must be an object of rate, paused and headers"),
+        (json.dumps({"rate": 5}), "controls: must be an object with rate, paused and headers"),
         (json.dumps(CONTROLS | {"rate": "5"}), "rate: '5': must be requests per second"),
         (json.dumps(CONTROLS | {"rate": 1e9}), "rate: 1000000000.0: must be"),
         (json.dumps(CONTROLS | {"rate": True}), "rate: True: must be"),
@@ -279,7 +282,7 @@ async def test_who_comes_from_another_site_waits() -> None:
 async def test_another_view_is_seen_by_pages_that_are_open(session: aiohttp.ClientSession) -> None:
     async with PageServer(NOWHERE, port=0) as page, stream(session, page) as socket:
         await messages(socket, "view", 1)
-        await page.show(View(NOWHERE.url, weights={"v1": 10, "v2": 90}))
+        await page.show(View(NOWHERE.url, expected={"v1": 10, "v2": 90}))
         [said] = await messages(socket, "view", 1)
         assert said["weights"] == {"v1": 10, "v2": 90}
 

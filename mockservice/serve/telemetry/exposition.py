@@ -1,4 +1,4 @@
-"""What a hop has counted as text, written by prometheus-client: imported once somebody asks."""
+"""Metrics as text, by prometheus-client. Imported with the first scrape, to save memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OUTCOME: Final = [*_HOP, "http_response_status_code", "error_type"]
 
 
 def text(app: str, version: str, snapshot: Snapshot, *, open_metrics: bool) -> bytes:
-    """`snapshot` of this hop in OpenMetrics 1.0, or in the Prometheus text format 0.0.4."""
+    """The metrics of a hop in OpenMetrics 1.0, or in the Prometheus text format 0.0.4."""
     page = _Page([app, version], snapshot)
     if open_metrics:
         return cast("bytes", open_metrics_text(page))  # type: ignore[no-untyped-call]
@@ -39,7 +39,7 @@ def text(app: str, version: str, snapshot: Snapshot, *, open_metrics: bool) -> b
 
 
 class _Page(NamedTuple):
-    """What prometheus-client collects."""
+    """A collector for prometheus-client."""
 
     hop: list[str]
     snapshot: Snapshot
@@ -82,7 +82,7 @@ class _Page(NamedTuple):
     def _durations(
         self, name: str, description: str, all_series: Sequence[Series], first_error: int
     ) -> Metric:
-        """A histogram; statuses from `first_error` on are errors ("HTTP metrics", error.type)."""
+        """A histogram. Statuses from `first_error` on are errors ("HTTP metrics", `error.type`)."""
         family = HistogramMetricFamily(name, description, labels=_OUTCOME, unit="seconds")
         for series in all_series:
             status = "_OTHER" if series.status < 0 else str(series.status or "")
@@ -94,7 +94,7 @@ class _Page(NamedTuple):
 
 
 def _buckets(series: Series) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
-    """Upper end, how many took at most so long, and an exemplar where there is one."""
+    """For each bucket its upper bound, the cumulative count, and the exemplar if there is one."""
     buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
     total = 0.0
     for upper_end, count, latest in zip(_UPPER_ENDS, series.counts, series.exemplars, strict=True):
@@ -113,7 +113,7 @@ def _exemplar(traceparent: bytes, seconds: float, ended: float) -> Exemplar | No
 
 
 def _processes(pids: Sequence[int]) -> Iterator[Metric]:
-    """The standard figures of all processes together; none where there is no /proc."""
+    """The standard process metrics, summed over `pids`. None without /proc."""
     values: dict[str, list[float]] = {}
     families: dict[str, Metric] = {}
     for pid in pids:
@@ -121,7 +121,7 @@ def _processes(pids: Sequence[int]) -> Iterator[Metric]:
             families[family.name] = family
             values.setdefault(family.name, []).append(family.samples[0].value)
     for name, family in families.items():
-        # The hop is as old as its oldest process.
+        # The start of the hop is the start of its oldest process.
         value = min(values[name]) if name == "process_start_time_seconds" else sum(values[name])
         kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
         yield kind(name, family.documentation, value=value)

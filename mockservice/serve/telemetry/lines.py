@@ -1,8 +1,7 @@
-"""Lines on their way to standard error, written by a thread, so that no request waits for it.
+"""Writes log lines in a thread, so that no request waits for standard error.
 
-A destination that is slow holds up that thread alone: lines then wait, so many and no more, and
-the rest is dropped. What is dropped, and what a destination that fails did not take, is counted,
-and told in a line of its own once one can be written again.
+If the destination is slow, lines wait in a queue of limited length, and more lines are dropped.
+Lines that are dropped or could not be written are counted. A later line reports their number.
 """
 
 from __future__ import annotations
@@ -17,17 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_WAITING: Final = 4096
-"""Lines that wait at most; more are dropped."""
+"""Cap on the lines in the queue. More are dropped."""
 
 MAX_LINE: Final = select.PIPE_BUF
-"""Bytes of a line: so many go into a pipe as a whole, whoever else writes (pipe(7))."""
+"""Cap on a line, in bytes: a pipe takes as many at once, without mixing them with other writers'
+(pipe(7))."""
 
 
 class Lines:
-    """Writes lines to a file descriptor. The thread starts with the first of them."""
+    """Writes lines to a file descriptor. The thread starts with the first line."""
 
     def __init__(self, descriptor: int, tell_lost: Callable[[int], bytes]) -> None:
-        """`tell_lost` makes the line that says how many were lost."""
+        """`tell_lost` makes the line that reports how many lines were lost."""
         self._descriptor = descriptor
         self._tell_lost = tell_lost
         self._waiting: SimpleQueue[bytes | None] = SimpleQueue()
@@ -36,7 +36,7 @@ class Lines:
         self._thread: threading.Thread | None = None
 
     def put(self, line: bytes) -> None:
-        """Have `line`, which ends in a line end, written. Returns at once, in any thread."""
+        """Queue `line`, which must end in a line end. Thread-safe, never waits."""
         if self._waiting.qsize() >= MAX_WAITING:
             self._lose(1)
             return
@@ -44,12 +44,12 @@ class Lines:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    # One that nobody waits for at exit, as the destination may hold it for ever.
+                    # A daemon, as the destination may block it forever.
                     self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
                     self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Write what waits, within `timeout` seconds, and stop."""
+        """Write the queued lines within `timeout` seconds, and stop."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join(timeout)
@@ -68,7 +68,7 @@ class Lines:
                 line = self._waiting.get()
             else:
                 self._write(batch)
-        # What is still to be told.
+        # Report what is lost.
         self._write([])
 
     def _write(self, batch: list[bytes]) -> None:
@@ -80,12 +80,12 @@ class Lines:
             self._lose(lost)
 
     def _written(self, data: bytes) -> bool:
-        """Whether all of `data` could be written."""
+        """Write `data`; whether all of it was written."""
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
             except BlockingIOError:
-                # Whoever shares it has made it so.
+                # Another process that shares the descriptor has made it non-blocking.
                 select.select([], [self._descriptor], [])
             except OSError:
                 return False

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, on standard error, in ASCII, whatever texts it is made of."""
+"""Logs: one JSON object per line, in ASCII, on standard error."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from typing import Final
 from mockservice.serve.telemetry.lines import MAX_LINE, Lines
 
 MAX_TEXT: Final = 512
-"""Characters of a text in a line; a longer one is cut."""
+"""Cap on each text in a line, in characters. Longer texts are cut."""
 _STANDARD_ERROR: Final = 2
 _CLOSE_TIMEOUT: Final = 1.0
 
 _Line = dict[str, str | float | None]
 
-# ASCII alone: what a terminal or a log's reader would take for a command or a line end is escaped.
+# Escaped to ASCII, so that no text contains line ends or terminal commands.
 _encode: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 class Logs:
-    """The log lines of one hop."""
+    """Writes the log of one hop."""
 
     def __init__(self, app: str, version: str) -> None:
         self._hop = {"app": app, "version": version}
@@ -39,16 +39,16 @@ class Logs:
         span_id: str | None = None,
         **fields: str | float | None,
     ) -> None:
-        """Write one line; `fields` that are None are left out. Never waits, never raises."""
+        """Write one line, without the `fields` that are None. Never waits and never raises."""
         self._lines.put(self._line(level, message, trace_id, span_id, fields))
 
     def take_over(self) -> None:
-        """Write what libraries log, from warnings on, and Python's own warnings."""
+        """Also write the logs of libraries, from level warning on, and Python's warnings."""
         logging.basicConfig(level=logging.WARNING, handlers=[_Handler(self)])
         logging.captureWarnings(True)
 
     def close(self) -> None:
-        """Write what is still to be written, within a second."""
+        """Write the queued lines within one second, and stop."""
         self._lines.close(_CLOSE_TIMEOUT)
 
     def _line(
@@ -72,7 +72,7 @@ class Logs:
         limit = 2 * MAX_TEXT
         encoded = b""
         while not encoded or len(encoded) > MAX_LINE:
-            # What is escaped takes up to six times its characters.
+            # Escaping makes a text up to six times as long.
             limit //= 2
             encoded = f"{_encode(_bounded(line, limit))}\n".encode("ascii")
         return encoded
@@ -83,7 +83,7 @@ class Logs:
 
 
 def keep_standard_error() -> None:
-    """Where standard error is closed, open it to nowhere, so that no socket takes its number."""
+    """If standard error is closed, open /dev/null in its place: a socket could get its number."""
     if sys.stderr is None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         if nowhere != _STANDARD_ERROR:
@@ -93,7 +93,7 @@ def keep_standard_error() -> None:
 
 
 class _Handler(logging.Handler):
-    """Writes records of the standard library's logging."""
+    """Writes the records of the standard library's logging."""
 
     def __init__(self, logs: Logs) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
-        except Exception:  # arguments that do not fit the text
+        except Exception:  # the arguments do not fit the message
             message = str(record.msg)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
@@ -116,7 +116,7 @@ class _Handler(logging.Handler):
 
 
 def _stack(error: BaseException) -> str:
-    """Where an error comes from, the innermost call first, in one line."""
+    """The stack trace of an error in one line, innermost call first."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
     return " < ".join(
         f"{os.path.basename(frame.filename)}:{frame.lineno} {frame.name}"  # noqa: PTH119
@@ -125,13 +125,13 @@ def _stack(error: BaseException) -> str:
 
 
 def _bounded(line: _Line, limit: int) -> _Line:
-    """`line` with no text of more than `limit` characters, all of them such as JSON may have."""
+    """`line` with texts cut to `limit` characters, and without lone surrogates."""
     bounded: _Line = {}
     for name, value in line.items():
         if isinstance(value, str):
             if len(value) > limit:
                 value = f"{value[: limit - 1]}…"
-            # Bytes that are no UTF-8 (PEP 383) show in hexadecimal.
+            # Bytes that are not UTF-8 (PEP 383) are shown in hexadecimal.
             value = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         bounded[name] = value
     return bounded

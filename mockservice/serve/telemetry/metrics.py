@@ -1,8 +1,8 @@
-"""What a hop counts: its requests and its upstream calls, in plain cells of shared memory.
+"""The metrics of a hop: requests, upstream calls and faults, counted in arrays of floats.
 
-Names and boundaries are those of OpenTelemetry's semantic conventions for HTTP metrics. A request
-costs a few additions: `mockservice.serve.telemetry.exposition` renders the cells as text when
-somebody asks. Each process of a hop counts into a block of its own, which all of them read.
+Names and bucket bounds are those of OpenTelemetry's semantic conventions for HTTP metrics.
+Counting a request takes a few additions; `mockservice.serve.telemetry.exposition` renders the
+counts as text. Each worker process counts in its own block of shared memory, and reads all blocks.
 """
 
 from __future__ import annotations
@@ -22,39 +22,40 @@ if TYPE_CHECKING:
 
     from mockservice.chain import Failure
 
-    # A list is faster, memory can be shared.
+    # A list, as it is faster, or shared memory if there are several processes.
     Cells = list[float] | memoryview[float]
 
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Upper ends of the histograms' buckets in seconds, but the last one's ("Semantic conventions for
-HTTP metrics", `http.server.request.duration`)."""
+"""Upper bounds of the histograms' buckets but the last, in seconds ("Semantic conventions for HTTP
+metrics", `http.server.request.duration`)."""
 
-# Seconds that a bucket keeps its exemplar at least: one in a while is enough, and costs less.
+# Seconds until a bucket takes a new exemplar. Fewer exemplars take less CPU time.
 _EXEMPLAR_AGE: Final = 1.0
 
 OTHER: Final = -1
 OTHER_ERROR: Final = -2
-"""These stand for all statuses that are not registered."""
+"""Stand for all unregistered statuses: those that are no errors, and those that are."""
 REQUEST_ERRORS: Final = 500
 CALL_ERRORS: Final = 400
-"""From this status on a request, or an upstream call, has failed ("HTTP metrics", `error.type`)."""
+"""The first status that is an error, of requests and of upstream calls ("HTTP metrics",
+`error.type`)."""
 
-# All that the labels may say, so that neither clients nor upstreams make new series: no status
-# where none was received, and one value for those that are not registered.
+# All values of the labels, so that clients and upstreams cannot create new series. Status 0 stands
+# for no answer.
 _STATUSES: Final = (0, *(status.value for status in HTTPStatus), OTHER, OTHER_ERROR)
 _KINDS: Final = ("", *FAILURE_KINDS)
 
-# A row counts what has the same labels: the sum of the seconds, then a cell for each bucket.
+# A row is one time series: a cell with the sum of the durations, then a cell for each bucket.
 _BUCKETS: Final = len(BOUNDS) + 1
 _ROW: Final = 1 + _BUCKETS
 _FIRST_END: Final = BOUNDS[0]
 _ENDS: Final = (-1.0, *BOUNDS)
-"""With the sum's cell in front, so that a bucket's place among them is its place in the row."""
+"""The first entry stands for the cell of the sum: the index of a bound is that of its cell."""
 _ROWS: Final = len(_KINDS) * _ROW
-"""Those of one status."""
+"""Cells of one status."""
 _ROW_OF_KIND: Final = {kind: place * _ROW for place, kind in enumerate(_KINDS)}
 
-# A process's block: its two histograms, then single cells.
+# The block of a process: two histograms, then single cells.
 _HISTOGRAM: Final = len(_STATUSES) * _ROWS
 _PID, _ACTIVE_REQUESTS, _ACTIVE_CONNECTIONS, _IDLE_CONNECTIONS = range(
     2 * _HISTOGRAM, 2 * _HISTOGRAM + 4
@@ -65,48 +66,48 @@ _CELL_SIZE: Final = 8
 
 
 class Pool(NamedTuple):
-    """Open connections to the upstream."""
+    """The number of open connections to the upstream."""
 
     active: int = 0
-    """Those that carry a call."""
+    """Connections with a call in flight."""
     idle: int = 0
-    """Those that are kept for a later one."""
+    """Connections kept for later calls."""
 
 
 Exemplar = tuple[bytes, float, float]
-"""One request out of a bucket: a `traceparent` that says that it is sampled (whether it is valid
-has not been looked at), the seconds that it took, and when it ended, by `time.perf_counter`."""
+"""One request of a bucket: its `traceparent`, sampled but not checked, its duration in seconds, and
+its end by `time.perf_counter`."""
 
 
 class Series(NamedTuple):
-    """Those requests or calls whose labels are the same, of all processes."""
+    """The requests or calls with the same labels, of all processes."""
 
     status: int
-    """0: none was received; `OTHER` and `OTHER_ERROR`: one that is not registered."""
+    """0: no answer. `OTHER` and `OTHER_ERROR`: unregistered."""
     kind: str
-    """Out of `FAILURE_KINDS`; empty: the hop itself names no failure."""
+    """One of `FAILURE_KINDS`, or empty: this hop did not find a failure."""
     counts: Sequence[float]
-    """For each bucket, those that fell into it and into no smaller one."""
+    """The count of each bucket, not cumulative."""
     exemplars: Sequence[Exemplar | None]
-    """For each bucket the latest one of this process."""
+    """The exemplar of each bucket, from this process."""
     sum: float
-    """Seconds."""
+    """The sum of the durations, in seconds."""
 
 
 class Snapshot(NamedTuple):
-    """What all processes of the hop have counted."""
+    """The counts of all processes of the hop."""
 
     requests: Sequence[Series]
     calls: Sequence[Series]
     active_requests: int
     pool: Pool
     faults: Mapping[str, int]
-    """Those injected, by kind."""
+    """Injected faults by kind."""
     pids: Sequence[int]
 
 
 class Durations:
-    """A histogram of how long requests or calls took, by what came of them."""
+    """A histogram of the durations of requests or upstream calls, by status and failure."""
 
     def __init__(self, cells: Cells, start: int, first_error: int) -> None:
         self._cells = cells
@@ -121,24 +122,23 @@ class Durations:
         self._row_of_200 = self._rows[200]
         self._rows_of_others = rows[-2:]
         self.active = 0
-        """Those that have begun and not ended, of this process."""
+        """Requests in flight, of this process."""
         self.due = [0.0] * (start + _HISTOGRAM)
-        """For each cell, when it is to get its next exemplar, by `time.perf_counter`."""
+        """For each cell, when it takes its next exemplar, by `time.perf_counter`."""
         self._exemplars: dict[int, Exemplar] = {}
 
     def add(self, status: int | None, failure: Failure | None, seconds: float) -> int:
-        """Count one.
+        """Count one request or call.
 
         Args:
-            status: the status that it was answered with, if it was.
-            failure: why it failed, if the hop itself knows.
-            seconds: how long it took.
+            status: the status of the answer; None without an answer.
+            failure: the failure, if this hop found one.
+            seconds: the duration.
 
         Returns:
-            The cell that counts it.
+            The index of the cell that counts it.
         """
-        # Done for every request, in a fifth of a microsecond (bench/RESULTS.md), and for the usual
-        # one in less.
+        # The hot path: a fifth of a microsecond (bench/RESULTS.md), less for a fast 200.
         cells = self._cells
         if status == 200 and seconds <= _FIRST_END and failure is None:
             row = self._row_of_200
@@ -156,13 +156,13 @@ class Durations:
         return cell
 
     def show(self, cell: int, traceparent: bytes | None, seconds: float, now: float) -> None:
-        """Take this one as the exemplar of its bucket, if it belongs to a sampled trace."""
+        """Make this request the exemplar of its bucket, if its trace is sampled."""
         if traceparent is not None and traceparent[-1:] in SAMPLED:
             self._exemplars[cell] = (traceparent, seconds, now)
             self.due[cell] = now + _EXEMPLAR_AGE
 
     def series(self, cells: Sequence[float]) -> Iterator[Series]:
-        """All that has been counted, in `cells` of all processes together."""
+        """The time series that are not empty, from `cells`, the sums over all processes."""
         row = self._start
         for status in _STATUSES:
             for kind in _KINDS:
@@ -176,7 +176,7 @@ class Durations:
 
 
 class Metrics:
-    """The cells of a hop. Made before its processes part; then each takes its block."""
+    """The metrics of a hop. Create it before forking; then each process takes its block."""
 
     def __init__(self, processes: int = 1) -> None:
         self._blocks: list[Cells] = [[0.0] * _BLOCK]
@@ -189,27 +189,27 @@ class Metrics:
         self.take(0)
 
     def take(self, process: int) -> None:
-        """Count into the block of this process of the hop, the first of which is 0."""
+        """Count in the block of this process; the first process is 0."""
         self._own = self._blocks[process]
         self._own[_PID] = os.getpid()
         self.requests = Durations(self._own, 0, REQUEST_ERRORS)
         self.calls = Durations(self._own, _HISTOGRAM, CALL_ERRORS)
 
     def count_fault(self, kind: str) -> None:
-        """Count one out of `FAULT_KINDS` that was injected."""
+        """Count one injected fault of `FAULT_KINDS`."""
         self._own[_FAULTS + FAULT_KINDS.index(kind)] += 1
 
     def watch(self, pool: Callable[[], Pool]) -> None:
-        """Ask `pool` what to publish."""
+        """Publish the connections that `pool` reports."""
         self._pool = pool
 
     def publish(self) -> None:
-        """Put into the block what does not go there as it happens: the state of things."""
+        """Write the gauges into the block. Counters are there already."""
         self._own[_ACTIVE_REQUESTS] = self.requests.active
         self._own[_ACTIVE_CONNECTIONS], self._own[_IDLE_CONNECTIONS] = self._pool()
 
     def snapshot(self) -> Snapshot:
-        """What all processes have counted so far. May be called in any thread."""
+        """The counts of all processes so far. Thread-safe."""
         blocks = [list(block) for block in self._blocks]
         cells = blocks[0] if len(blocks) == 1 else [sum(cell) for cell in zip(*blocks, strict=True)]
         return Snapshot(
@@ -218,6 +218,6 @@ class Metrics:
             int(cells[_ACTIVE_REQUESTS]),
             Pool(int(cells[_ACTIVE_CONNECTIONS]), int(cells[_IDLE_CONNECTIONS])),
             {kind: int(cells[_FAULTS + place]) for place, kind in enumerate(FAULT_KINDS)},
-            # A process that has not come so far has none.
+            # A process that has just started has not written its pid yet.
             [int(block[_PID]) for block in blocks if block[_PID]],
         )

@@ -1,4 +1,4 @@
-"""Around the hop: counts every request, and logs those that fail, or all of them."""
+"""A wrapper around the hop that counts all requests, and logs those that fail, or all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ObservedHop:
-    """Answers as its hop does."""
+    """Answers as its hop does, counts and logs."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class ObservedHop:
         logs: Logs,
         own_traceparent: Callable[[], bytes | None] | None = None,
     ) -> None:
-        """`own_traceparent` tells the hop's own span of the request that is being taken."""
+        """`own_traceparent` returns the hop's span of the current request, if it is traced."""
         self._hop = hop
         self._upstream = None if settings.upstream_url is None else settings.upstream_url.hop
         self._logs_all = settings.access_log
@@ -38,10 +38,10 @@ class ObservedHop:
         self._end = self._ended
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
-        """The hop's answer, counted when it is there."""
+        """Reply with the hop's answer, and count it."""
         self._requests.active += 1
         own = None if self._own_traceparent is None else self._own_traceparent()
-        # Less to allocate than a closure and its cells.
+        # Cheaper than a closure.
         self._hop.answer(request, partial(self._end, reply, request, own, perf_counter()))
 
     def _ended(
@@ -64,7 +64,7 @@ class ObservedHop:
         reply(answer)
 
     def refuse_request(self, status: int, reason: str, wants_json: bool) -> Answer:
-        """The hop's answer to what is no request; it takes no time, and is the client's fault."""
+        """The hop's answer to a bad request, counted with a duration of 0 s."""
         answer = self._hop.refuse_request(status, reason, wants_json)
         self._requests.add(status, answer.failure, 0.0)
         if self._logs_all:
@@ -78,7 +78,7 @@ class ObservedHop:
         own: bytes | None = None,
         seconds: float | None = None,
     ) -> None:
-        """One line about one request, with what there was of it."""
+        """Log one request. A bad request has no `request`, and no duration."""
         headers = [] if own is None else [(b"traceparent", own)]
         if request is not None:
             headers += request.lane_headers

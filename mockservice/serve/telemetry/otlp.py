@@ -1,8 +1,9 @@
-"""Spans as OTLP bytes, each encoded once, when it ends, and the exporter that sends them.
+"""Encodes spans as OTLP bytes when they end, and exports them.
 
-The SDK's way there (a span that stays writable, a protobuf message for each attribute) is most of
-what a traced request costs. Batches, retries, TLS, compression and the `OTEL_EXPORTER_*` variables
-remain the SDK's. Field numbers: opentelemetry-proto, `opentelemetry/proto/trace/v1/trace.proto`.
+The SDK keeps spans writable and builds a protobuf message for each attribute, which takes most of
+the CPU time of a traced request. Batches, retries, TLS, compression and the `OTEL_EXPORTER_*`
+variables are the SDK's. Field numbers: opentelemetry-proto,
+`opentelemetry/proto/trace/v1/trace.proto`.
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, SpanKind, Status
 
 Value = str | int | tuple[str, ...]
-"""What an attribute of a hop's span may be."""
+"""The value of a span's attribute."""
 
-# SpanFlags: whether the parent is remote is known, and whether it is.
+# SpanFlags: "is remote" is known, and true.
 _HAS_IS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
 
 _MAX_ANSWER: Final = 64 * 1024
-"""Bytes of a collector's answer that are read."""
+"""Cap on a collector's answer, in bytes."""
 _QUIET: Final = 60.0
-"""Seconds from one word about a full queue to the next."""
+"""Seconds between two warnings about a full queue."""
 
 
 class EncodedSpan(NamedTuple):
-    """A span that has ended."""
+    """An ended span, encoded."""
 
     context: SpanContext
-    """What a span processor asks whether the span is sampled."""
+    """Tells the span processor whether the span is sampled."""
     message: bytes
-    """The span as a field of `ScopeSpans`."""
+    """The span, encoded as a field of `ScopeSpans`."""
 
 
 def encode(
@@ -60,7 +61,7 @@ def encode(
     attributes: Mapping[str, Value],
     status: Status,
 ) -> EncodedSpan:
-    """A span that has ended; `start` and `end` in nanoseconds since the epoch."""
+    """Encode an ended span. `start` and `end` are nanoseconds since the epoch."""
     flags = _HAS_IS_REMOTE
     parts = [
         b"\x0a\x10",
@@ -75,7 +76,7 @@ def encode(
         flags |= _IS_REMOTE if parent.is_remote else 0
     parts += (
         _field(5, name.encode()),
-        # The numbers of the API's kinds are one less than those of the protocol.
+        # In the protocol, the numbers of the kinds are higher by one than in the API.
         b"\x30%c" % (kind.value + 1),
         b"\x39",
         struct.pack("<Q", start),
@@ -88,9 +89,9 @@ def encode(
 
 
 class Processor(BatchSpanProcessor):
-    """The SDK's processor, which words a full queue now and then, and not anew for each span.
+    """The SDK's processor, but a full queue is logged once a minute instead of for each span.
 
-    With a collector that takes nothing, that was a tenth of what a request costs.
+    With a collector that hangs, logging took a tenth of a request's CPU time.
     """
 
     def __init__(self, exporter: Exporter) -> None:
@@ -99,7 +100,7 @@ class Processor(BatchSpanProcessor):
         self._quiet_until = 0.0
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue a span; where there is no place, the oldest goes."""
+        """Queue a span. If the queue is full, the oldest span is dropped."""
         if len(self._queue) == self._queue.maxlen:
             now = monotonic()
             if now < self._quiet_until:
@@ -110,15 +111,15 @@ class Processor(BatchSpanProcessor):
 
 
 class _Session(requests.Session):
-    """Reads no more of a collector's answer than it can have to say, which nobody asks for."""
+    """Reads at most `_MAX_ANSWER` bytes of a collector's answer."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: what comes with a redirect would be read whole, even if it is not followed."""
+        """None: requests would read the whole body of a redirect, even if it does not follow it."""
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         response = super().send(request, **{**options, "stream": True})
         with suppress(urllib3.exceptions.HTTPError, OSError):
-            # What has been read to its end leaves a connection that can be kept.
+            # The whole answer is read: the connection can be kept alive.
             if len(response.raw.read(_MAX_ANSWER)) < _MAX_ANSWER:
                 return response
         response.close()
@@ -126,13 +127,13 @@ class _Session(requests.Session):
 
 
 class Exporter(OTLPSpanExporter):
-    """The SDK's exporter, of spans that are encoded already, all of one resource and scope."""
+    """The SDK's exporter for encoded spans, all of one resource and scope."""
 
     def __init__(self, resource: Resource, scope: str, version: str) -> None:
         """Read the `OTEL_EXPORTER_OTLP_*` variables.
 
         Raises:
-            ValueError: one of them has a value that is not allowed.
+            ValueError: a variable has a value that is not allowed.
         """
         super().__init__(session=_Session())
         any_span = ReadableSpan(
@@ -146,10 +147,10 @@ class Exporter(OTLPSpanExporter):
         self._scope = _field(1, of_resource.scope_spans[0].scope.SerializeToString())
 
     def export(self, spans: Sequence[ReadableSpan | EncodedSpan]) -> SpanExportResult:
-        """Send `spans`; what cannot be sent, retries included, is logged and dropped."""
+        """Send `spans`. If that fails, after retries, drop them and log the failure."""
         messages: Iterable[bytes] = (span.message for span in spans)  # type: ignore[union-attr]
         of_scope = _field(2, self._scope + b"".join(messages))
-        # What OTLPSpanExporter.export itself ends with, once it has encoded.
+        # The last step of OTLPSpanExporter.export, after the encoding.
         sent = self._client.export(_field(1, self._resource + of_scope))
         return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
 
@@ -162,7 +163,7 @@ def _status(status: Status) -> bytes:
 
 @lru_cache(maxsize=512)
 def _attribute(key: str, value: Value) -> bytes:
-    """A `KeyValue`, as the span's field."""
+    """A `KeyValue`, as a field of the span."""
     return _field(9, _field(1, key.encode()) + _field(2, _any_value(value)))
 
 
@@ -175,7 +176,7 @@ def _any_value(value: Value) -> bytes:
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    """A length-delimited field of a number below 16."""
+    """A length-delimited field; `number` must be below 16."""
     length = len(payload)
     if length < 0x80:
         return b"%c%c%b" % (number << 3 | 2, length, payload)
@@ -183,7 +184,7 @@ def _field(number: int, payload: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Base 128, least first, of a number that is not negative (Protocol Buffers, "Encoding")."""
+    """A non-negative number as a varint (Protocol Buffers, "Encoding")."""
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)

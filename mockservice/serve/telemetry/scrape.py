@@ -1,4 +1,4 @@
-"""`/metrics`: which text format a scrape gets, and where it is written."""
+"""`/metrics`: negotiates the text format, and writes it in a thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Scrapes:
-    """Answers with the metrics of a hop. For use in the event loop that runs when it is made."""
+    """Answers with the metrics of a hop. For use in the event loop that is running."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._loop = asyncio.get_running_loop()
@@ -35,7 +35,7 @@ class Scrapes:
         self._pending: dict[bool, asyncio.Future[Answer]] = {}
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
-        """Reply once a thread has written the text; those who ask meanwhile get the same."""
+        """Reply with the text that a thread writes. Concurrent scrapes share one text."""
         open_metrics = _takes_open_metrics(request)
         pending = self._pending.get(open_metrics)
         if pending is None:
@@ -47,30 +47,30 @@ class Scrapes:
 
     def _write(self, open_metrics: bool) -> Answer:
         try:
-            # Takes time and memory, which a hop that nobody scrapes saves.
+            # Takes time and memory: only hops that are scraped import it.
             from mockservice.serve.telemetry import exposition
 
             snapshot = self._metrics.snapshot()
             text = exposition.text(self._app, self._version, snapshot, open_metrics=open_metrics)
-        except Exception:  # whoever asked is to get an answer
+        except Exception:  # the request must be answered
             _log.exception("no metrics")
             return Answer(500, TEXT_TYPE, b"no metrics: see the logs")
         return Answer(200, _TYPES[open_metrics], text)
 
 
 def _takes_open_metrics(request: Request) -> bool:
-    """Whether `Accept` likes OpenMetrics at least as well as plain text (RFC 9110 section 12.5.1).
+    """Whether `Accept` prefers OpenMetrics, or ranks both equal (RFC 9110 section 12.5.1).
 
-    Prometheus names both, and likes OpenMetrics better.
+    Prometheus accepts both, and prefers OpenMetrics.
     """
-    likes = {_OPEN_METRICS: 0.0, "text/plain": 0.0}
+    qualities = {_OPEN_METRICS: 0.0, "text/plain": 0.0}
     for name, value in request.headers:
         if name.lower() == b"accept":
             for part in value.decode("latin-1").lower().split(","):
                 media_type, *parameters = (field.strip() for field in part.split(";"))
-                if media_type in likes:
-                    likes[media_type] = max(likes[media_type], _quality(parameters))
-    return 0 < likes[_OPEN_METRICS] >= likes["text/plain"]
+                if media_type in qualities:
+                    qualities[media_type] = max(qualities[media_type], _quality(parameters))
+    return 0 < qualities[_OPEN_METRICS] >= qualities["text/plain"]
 
 
 def _quality(parameters: list[str]) -> float:

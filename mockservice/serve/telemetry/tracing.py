@@ -1,7 +1,7 @@
-"""Tracing: a server span around the hop, a client span around the upstream call, OTLP out.
+"""Tracing: a server span around the hop, a client span around the upstream call, export by OTLP.
 
-Imported only where an OTLP endpoint is configured. Attribute names are those of OpenTelemetry's
-semantic conventions for HTTP spans, the stable ones.
+Imported only if an OTLP endpoint is configured. Attribute names are those of OpenTelemetry's stable
+semantic conventions for HTTP spans.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from mockservice.serve.settings import Settings
     from mockservice.serve.upstream import Outcome, Upstream
 
-# What each name in OTEL_PROPAGATORS reads and writes, and the headers that it writes anew.
-# Baggage is only carried, never changed, so that it goes on byte for byte like any lane header.
+# For each name in OTEL_PROPAGATORS its propagator, and the headers that it replaces. Baggage has
+# none: it goes on byte for byte, like any lane header.
 _PROPAGATORS: Final[dict[str, tuple[type[TextMapPropagator] | None, frozenset[bytes]]]] = {
     "tracecontext": (TraceContextTextMapPropagator, W3C_TRACE_HEADERS),
     "baggage": (None, frozenset()),
@@ -47,25 +47,26 @@ _PROPAGATORS: Final[dict[str, tuple[type[TextMapPropagator] | None, frozenset[by
     "b3multi": (B3MultiFormat, B3_HEADERS),
     "none": (None, frozenset()),
 }
-# RFC 9110 section 9, RFC 5789, RFC 10008; any other name is `_OTHER`, to bound the span names.
+# RFC 9110 section 9, RFC 5789, RFC 10008. Other methods become `_OTHER`, to bound the span names.
 _METHODS: Final = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
 )
 _NO_CONTEXT: Final = otel_context.Context()
-# W3C Trace Context Level 2, section 3.2.2.5.2: says how the id was made, so the trace keeps it.
+# The random flag tells how the trace id was made, so it stays the same for the whole trace (W3C
+# Trace Context Level 2, section 3.2.2.5.2).
 _RANDOM: Final = 0x02
 _UNSET: Final = trace.Status()
 _ERROR: Final = trace.Status(trace.StatusCode.ERROR)
 _FLUSH_TIMEOUT: Final = 3.0
 
 _MAX_SPAN: Final = 16 * 1024
-"""Bytes of a span: thousands may wait for a collector that hangs. In longer ones texts are cut."""
+"""Cap on a span, in bytes, as thousands may wait for a collector. In larger spans texts are cut."""
 _CUT: Final = 128
-"""Characters that are left of each text then."""
+"""The length of a cut text, in characters."""
 
 
 class Tracing:
-    """OpenTelemetry for one hop, configured by the `OTEL_*` variables."""
+    """OpenTelemetry tracing of one hop, configured by the `OTEL_*` variables."""
 
     def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
         """Set the SDK up.
@@ -76,7 +77,7 @@ class Tracing:
         _check_exporter(env)
         self._propagator, self._rewritten = _propagation(env.get("OTEL_PROPAGATORS"))
         own = Resource({"service.name": settings.app, "service.version": settings.version})
-        # What the environment says of the resource wins over what the settings do.
+        # Resource attributes in the environment win over the settings.
         resource = Resource.create().merge(own).merge(OTELResourceDetector().detect())
         try:
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -90,16 +91,16 @@ class Tracing:
         return TracedHop(hop, self._spans, self._propagator)
 
     def upstream(self, upstream: Upstream) -> TracedUpstream:
-        """`upstream` with a client span around each call, which is the next hop's parent."""
+        """`upstream` with a client span around each call: the parent of the next hop's span."""
         return TracedUpstream(upstream, self._spans, self._propagator, self._rewritten)
 
     def mark(self, name: str, value: otlp.Value) -> None:
-        """Put an attribute on the server span of the request that is being taken."""
+        """Set an attribute of the current server span."""
         if self._spans.current is not None:
             self._spans.current.attributes[name] = value
 
     def in_current_span(self, call: Callable[[], None]) -> Callable[[], None]:
-        """`call`, for later, with the server span of the request that is being taken now."""
+        """Wrap `call`, so that it runs later with the server span that is current now."""
         span = self._spans.current
 
         def resume() -> None:
@@ -110,12 +111,12 @@ class Tracing:
         return resume
 
     def trace_id(self, _: Headers) -> str | None:
-        """The id of the trace of the request that is being taken."""
+        """The trace id of the current server span."""
         current = self._spans.current
         return None if current is None else trace.format_trace_id(current.context.trace_id)
 
     def traceparent(self) -> bytes | None:
-        """The server span of the request that is being taken (W3C Trace Context section 3.2)."""
+        """The current server span as a `traceparent` (W3C Trace Context section 3.2)."""
         current = self._spans.current
         if current is None:
             return None
@@ -123,15 +124,15 @@ class Tracing:
         return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}".encode()
 
     async def flush(self) -> None:
-        """Export what is left and stop, within three seconds."""
-        # A thread that nobody waits for at exit, as a collector that hangs would hold it.
+        """Export the remaining spans and stop, within three seconds."""
+        # A daemon, as a collector that hangs may block it.
         thread = threading.Thread(target=self._spans.shutdown, daemon=True)
         thread.start()
         await asyncio.to_thread(thread.join, _FLUSH_TIMEOUT)
 
 
 class _OpenSpan(NamedTuple):
-    """A span that has begun."""
+    """A span that has not ended."""
 
     name: str
     kind: trace.SpanKind
@@ -143,12 +144,12 @@ class _OpenSpan(NamedTuple):
 
 
 class _Spans:
-    """Begins and ends spans. Sampler, ids, limits, batches and export are the SDK's."""
+    """Starts and ends spans. Sampler, ids, limits, batches and export are the SDK's."""
 
     def __init__(self, provider: TracerProvider, processor: otlp.Processor) -> None:
         self.current: _OpenSpan | None = None
-        """The server span of the request that is being taken: a request goes from the server to
-        the upstream call without a wait between, but for `Tracing.in_current_span`."""
+        """The server span of the current request. A plain variable will do, as a request goes from
+        the server to the upstream call without a wait, but for `Tracing.in_current_span`."""
         self.shutdown = processor.shutdown
         self._on_end = cast("Callable[[otlp.EncodedSpan], None]", processor.on_end)
         self._ids = provider.id_generator
@@ -164,7 +165,7 @@ class _Spans:
         parent: trace.SpanContext | None,
         attributes: dict[str, otlp.Value],
     ) -> _OpenSpan:
-        """A span, if the sampler wants it ("SDK Span creation", Tracing SDK specification)."""
+        """Start a span, and sample it (Tracing SDK specification, "SDK Span creation")."""
         context = None
         if parent is not None:
             context = trace.set_span_in_context(trace.NonRecordingSpan(parent), _NO_CONTEXT)
@@ -183,7 +184,7 @@ class _Spans:
         return _OpenSpan(name, kind, parent, span_context, time_ns(), attributes)
 
     def end(self, span: _OpenSpan, status: trace.Status, attributes: dict[str, otlp.Value]) -> None:
-        """End `span`, with the attributes that only its end tells."""
+        """End `span`, add `attributes`, and export it if it is sampled."""
         if not span.context.trace_flags.sampled:
             return
         whole: Mapping[str, otlp.Value] = span.attributes | attributes
@@ -224,7 +225,7 @@ def _cut(value: otlp.Value) -> otlp.Value:
 
 
 class TracedHop:
-    """Answers as its hop does, in a server span."""
+    """Answers as its hop does, with a server span."""
 
     def __init__(self, hop: Answers, spans: _Spans, propagator: CompositePropagator) -> None:
         self._hop = hop
@@ -232,7 +233,7 @@ class TracedHop:
         self._propagator = propagator
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
-        """The hop's answer; the span is current while the hop calls its upstream."""
+        """Reply with the hop's answer. The span is current while the hop calls its upstream."""
         carrier = values_by_name(request.lane_headers)
         context = self._propagator.extract(carrier, _NO_CONTEXT)
         parent = trace.get_current_span(context).get_span_context()
@@ -254,7 +255,7 @@ class TracedHop:
 
 
 class TracedUpstream:
-    """Calls as its upstream does, in a client span."""
+    """Calls the upstream, with a client span."""
 
     def __init__(
         self,
@@ -275,7 +276,7 @@ class TracedUpstream:
         }
 
     def get(self, headers: Headers, timeout: float, done: Callable[[Outcome], None]) -> None:
-        """The upstream's answer to `headers` with the trace context of the client span."""
+        """GET the upstream with `headers` and the trace context of the client span."""
         server = self._spans.current
         parent = None if server is None else server.context
         span = self._spans.begin("GET", trace.SpanKind.CLIENT, parent, self._attributes)
@@ -320,7 +321,7 @@ def _is_http_url(value: str) -> bool:
 
 
 def _propagation(names: str | None) -> tuple[CompositePropagator, frozenset[bytes]]:
-    """What carries trace context, and the headers that it writes anew."""
+    """The propagators by these names, and the headers that they replace."""
     propagators: list[TextMapPropagator] = []
     rewritten: frozenset[bytes] = frozenset()
     for name in (names or "tracecontext,baggage").split(","):

@@ -1,4 +1,4 @@
-// The controls, and the address, which holds what they say.
+// The controls. The page's address stores their values.
 
 import { byId } from "./dom.js";
 
@@ -7,35 +7,35 @@ const headers = byId("headers");
 const last = byId("last");
 const pause = byId("pause");
 
-/** Have the controls say what the address holds; `changed` is called with it, now and later. */
+/** Set the controls from the address; call `changed` with their values now and on each change. */
 export function readControls(view, changed) {
-  const asked = new URLSearchParams(location.search);
-  rate.value = asked.get("rate") ?? view.rate;
+  const query = new URLSearchParams(location.search);
+  rate.value = query.get("rate") ?? view.rate;
   rate.min = view.minRate;
   rate.max = view.maxRate;
-  headers.value = (asked.has("header") ? asked.getAll("header") : view.headers).join("\n");
-  if ([...last.options].some((option) => option.value === asked.get("last"))) {
-    last.value = asked.get("last");
+  headers.value = (query.has("header") ? query.getAll("header") : view.headers).join("\n");
+  if ([...last.options].some((option) => option.value === query.get("last"))) {
+    last.value = query.get("last");
   }
-  // Who was led here from another site has not said yet that anything is to be sent.
-  press(asked.has("paused") || "waits" in document.body.dataset);
+  // On a visit from another site, send nothing until the user presses the button.
+  press(query.has("paused") || "waits" in document.body.dataset);
 
-  const say = () => {
+  const update = () => {
     const controls = {
       rate: Number(rate.value),
       paused: pause.getAttribute("aria-pressed") === "true",
       headers: linesOf(headers.value),
       last: Number(last.value),
     };
-    write(controls, view);
+    store(controls, view);
     changed(controls);
   };
-  for (const control of [rate, headers, last]) control.onchange = say;
+  for (const control of [rate, headers, last]) control.onchange = update;
   pause.onclick = () => {
     press(pause.getAttribute("aria-pressed") !== "true");
-    say();
+    update();
   };
-  say();
+  update();
 }
 
 function linesOf(text) {
@@ -49,17 +49,17 @@ function press(isPaused) {
   pause.setAttribute("aria-pressed", isPaused);
 }
 
-// The address holds what differs from the command line.
-function write(controls, view) {
-  const said = new URLSearchParams();
-  if (controls.rate !== view.rate) said.set("rate", controls.rate);
+// Store in the address what differs from the command line.
+function store(controls, view) {
+  const query = new URLSearchParams();
+  if (controls.rate !== view.rate) query.set("rate", controls.rate);
   if (controls.headers.join("\n") !== view.headers.join("\n")) {
-    // None at all is one, too.
+    // An empty header means that the user has removed all headers.
     for (const line of controls.headers.length > 0 ? controls.headers : [""]) {
-      said.append("header", line);
+      query.append("header", line);
     }
   }
-  if (controls.last !== 100) said.set("last", controls.last);
-  if (controls.paused) said.set("paused", "1");
-  history.replaceState(null, "", said.size > 0 ? `?${said}` : location.pathname);
+  if (controls.last !== 100) query.set("last", controls.last);
+  if (controls.paused) query.set("paused", "1");
+  history.replaceState(null, "", query.size > 0 ? `?${query}` : location.pathname);
 }

@@ -1,6 +1,6 @@
-// Elements, made of text and nothing else: what comes from upstreams never gets to be markup.
+// Makes elements from text only, so that nothing from upstreams becomes markup.
 
-/** An element with properties, and children that are elements or text. */
+/** Make an element with properties and with children, which are elements or text. */
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   assign(made, properties);
@@ -8,19 +8,19 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** An element of SVG with attributes. */
+/** Make an SVG element with attributes. */
 export function drawn(name, attributes = {}) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 }
 
-/** The element of this page with an id. */
+/** Return the element with an id. */
 export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Set an element's text where it is another, so that nothing is selected or spoken anew. */
+/** Set an element's text if it has changed, which keeps selections and avoids repeated speech. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

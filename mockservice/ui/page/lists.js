@@ -1,8 +1,8 @@
-// Lists of requests: leaks and failures by kind, and the latest ones. Each opens a request.
+// Lists of requests: leaks and failures by kind, and the latest requests. A click opens a request.
 
 import { byId, clock, element, milliseconds, setText, whole } from "./dom.js";
 
-/** The chain of a result, what left its lane or fell back marked. */
+/** Return the chain of a result, with leaks and fallbacks marked. */
 export function chainOf(result) {
   const chain = element("span", { className: "chain" });
   result.hops.forEach((hop, place) => {
@@ -18,7 +18,7 @@ export function chainOf(result) {
   return chain;
 }
 
-/** A list of kinds of requests, each with its count; `open` takes the latest of a kind. */
+/** Return a function that lists kinds of requests with counts; a click opens the latest one. */
 export function kindsIn(list, open) {
   const entries = new Map();
   return (kinds) => {
@@ -55,12 +55,12 @@ export function kindsIn(list, open) {
   }
 }
 
-/** The latest requests, which stand still while somebody chooses one, or will return to one. */
+/** Return a function that shows the latest requests, but not while the user picks or views one. */
 export function latestIn(list, open) {
   let shown = null;
   return (recent) => {
-    const isChosenFrom = list.matches(":hover, :focus-within") || byId("request").open;
-    if (recent[0] === shown || (isChosenFrom && recent.length > 0)) return;
+    const isInUse = list.matches(":hover, :focus-within") || byId("request").open;
+    if (recent[0] === shown || (isInUse && recent.length > 0)) return;
     shown = recent[0];
     list.replaceChildren(...recent.map(entryOf));
   };

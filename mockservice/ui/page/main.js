@@ -1,4 +1,4 @@
-// The page: results come in by the stream, are counted, and are shown a few times a second.
+// The page: counts the results from the stream and shows them a few times per second.
 
 import { readControls } from "./controls.js";
 import { byId, setText, whole } from "./dom.js";
@@ -105,7 +105,7 @@ function showStatus() {
   const { isBad, state, details = state } = stateOf(tally.window);
   byId("status").classList.toggle("bad", isBad);
   setText(byId("status"), details);
-  // Spoken: not each count, but what has changed.
+  // Screen readers get the state only, not each count.
   setText(byId("spoken"), state);
   setText(byId("pace"), `${(times.length / 5).toFixed(1)}/s`);
 }
@@ -113,7 +113,7 @@ function showStatus() {
 function stateOf(window) {
   if (problem !== "") return { isBad: true, state: "nothing is sent" };
   if (!isConnected) {
-    return { isBad: true, state: "no connection to mockservice ui: trying again" };
+    return { isBad: true, state: "no connection to mockservice ui, trying again" };
   }
   if (isPaused) return { isBad: false, state: "paused" };
   if (window.length === 0) return { isBad: false, state: "waiting for the first answer" };
@@ -124,11 +124,11 @@ function stateOf(window) {
   if (troubles.length === 0) return { isBad: false, state: "requests are answered" };
   const counts = troubles.map(([word, count]) => `${count} ${word}`).join(", ");
   const words = troubles.map(([word]) => word).join(" and ");
-  const details = `of the last ${window.length} ${counts}`;
-  return { isBad: true, state: `requests have ${words}`, details };
+  const details = `last ${window.length} requests: ${counts}`;
+  return { isBad: true, state: `some requests have ${words}`, details };
 }
 
-// A lane keeps the colour that it had first.
+// A lane keeps its first colour.
 function colour(lane) {
   if (lane === null) return "no-lane";
   if (!colours.has(lane)) colours.set(lane, `lane-${colours.size % COLOURS}`);

@@ -1,15 +1,15 @@
-// One request, opened: its hops and their times, the headers each received, and how to repeat it.
+// The details of one request: its hops, their times and headers, and a curl command to repeat it.
 
 import { byId, clock, element, milliseconds } from "./dom.js";
 import { chainOf } from "./lists.js";
 
 const dialog = byId("request");
 dialog.addEventListener("click", (event) => {
-  // Beside it.
+  // A click outside the content.
   if (event.target === dialog) dialog.close();
 });
 
-/** Open a result; `traceUrl` is where its trace is, with `{id}` for the id, or null. */
+/** Open a result; `traceUrl` is the URL of traces, with `{id}` for the trace id, or null. */
 export function openRequest(result, traceUrl) {
   const close = element("button", { type: "button", onclick: () => dialog.close() }, "Close");
   const status = result.status === null ? "no answer" : `status ${result.status}`;
@@ -33,7 +33,7 @@ function waterfall({ hops, ms }) {
   let start = 0;
   let around = ms;
   for (const hop of hops) {
-    // A hop tells how long it took, not when: it is drawn in the middle of the one before.
+    // A hop reports its duration but not its start: centre it within the previous hop.
     if (hop.ms !== null) {
       start += Math.max(0, around - hop.ms) / 2;
       around = hop.ms;
@@ -51,7 +51,7 @@ function bar(name, start, duration, ownDuration, whole) {
     fill.style.left = `${left}%`;
     fill.style.width = `${Math.min(100 - left, Math.max(0.5, (duration / whole) * 100))}%`;
   }
-  const time = duration === null ? "not told" : milliseconds(duration);
+  const time = duration === null ? "not reported" : milliseconds(duration);
   const ownTime = ownDuration === null ? "" : `own ${milliseconds(Math.max(0, ownDuration))}`;
   return element(
     "div",
@@ -77,7 +77,7 @@ function headers({ hops, sent }) {
       const value = own(hop.headers ?? {}, name);
       const loss = own(hop.lost, name);
       isGone = value === undefined && (isGone || loss === "missing");
-      if (hop.headers === null) return cell("not told", "unknown");
+      if (hop.headers === null) return cell("not reported", "unknown");
       if (isGone) return cell("missing", "leak");
       if (value === undefined) return cell("–", "unknown");
       return loss === "changed" ? cell(`changed: ${value}`, "leak") : cell(value, "");
@@ -96,7 +96,7 @@ function headers({ hops, sent }) {
   return [element("h3", {}, "Lane and trace headers received"), element("div", region, table)];
 }
 
-// A name is any text: what objects inherit is none of it.
+// A header may have the name of an inherited property, such as "constructor".
 function own(values, name) {
   return Object.hasOwn(values, name) ? values[name] : undefined;
 }
@@ -125,9 +125,9 @@ function repeat({ curl }) {
       await navigator.clipboard.writeText(curl);
       copy.textContent = "Copied";
     } catch {
-      // Without the right to the clipboard the line can still be taken by hand.
+      // Without access to the clipboard, select the line so that the user can copy it.
       getSelection().selectAllChildren(line);
     }
   };
-  return [element("h3", {}, "Repeat it"), element("div", { className: "curl" }, line, copy)];
+  return [element("h3", {}, "Repeat this request"), element("div", { className: "curl" }, line, copy)];
 }

@@ -1,9 +1,9 @@
-// The split: shares of lanes with their uncertainty, beside those expected, now and lately.
+// The split: each lane's share with its confidence interval, the expected share and the history.
 
 import { byId, drawn, element, percent, setText, whole } from "./dom.js";
 import { total } from "./tally.js";
 
-// The standard normal quantile of two-sided 95 %.
+// The standard normal quantile for a two-sided 95 % interval.
 const Z = 1.96;
 
 // The Wilson score interval of a share.
@@ -17,7 +17,7 @@ function interval(seen, requests) {
   return [Math.max(0, middle - half), Math.min(1, middle + half)];
 }
 
-/** Weights as shares, by lane. */
+/** Return weights as shares, by lane. */
 export function sharesOf(weights) {
   if (weights === null) return null;
   const known = new Map(Object.entries(weights));
@@ -27,7 +27,7 @@ export function sharesOf(weights) {
 
 const rows = new Map();
 
-/** Show the shares of `lanes`; `colour` gives a lane's class. */
+/** Show the shares of `lanes`; `colour` returns a lane's class. */
 export function showSplit(tally, lanes, expected, colour) {
   const shares = byId("shares");
   for (const [lane, row] of rows) {
@@ -60,7 +60,7 @@ export function showSplit(tally, lanes, expected, colour) {
   });
 }
 
-/** Draw the shares of the last samples. */
+/** Draw the history of the shares. */
 export function showHistory(tally, lanes, colour) {
   byId("history").setAttribute("viewBox", `0 0 ${Math.max(60, tally.samples.length) - 1} 100`);
   const lines = lanes.flatMap((lane) => [

@@ -1,4 +1,4 @@
-// The stream of results: a WebSocket that comes back by itself.
+// The stream of results: a WebSocket that reconnects.
 
 const FIRST_DELAY = 500;
 const MAX_DELAY = 8000;
@@ -6,8 +6,9 @@ const MAX_DELAY = 8000;
 /**
  * Connect to the server and stay connected.
  *
- * `on` has a function for each type of message, `open`, and `lost`.
- * Returns a function that sends an object, now or once connected: the last one counts.
+ * `on` has a handler for each type of message, for `open` and for `lost`.
+ * Returns a function that sends an object, at once or after connecting. After a reconnect, the last
+ * object is sent again.
  */
 export function connect(on) {
   let socket = null;
@@ -25,7 +26,7 @@ export function connect(on) {
     };
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
-      // The server has taken this page.
+      // The server has accepted this page.
       if (message.type === "view") delay = FIRST_DELAY;
       on[message.type](message);
     };

@@ -1,14 +1,15 @@
-// The swimlanes: apps as columns, lanes as rows, pods in them, and requests that run through.
+// The swimlanes: a table with apps as columns, lanes as rows and pods in the cells, and the
+// requests that run through it.
 
 import { byId, drawn, element, percent, setText, whole } from "./dom.js";
 import { GATEWAY, total } from "./tally.js";
 
-// The column of failures behind an app of which the next one has not been seen.
+// The column for failures behind an app whose next app is unknown.
 const UNKNOWN = "";
-// Milliseconds from the gateway to the end of a way.
+// Milliseconds that a dot needs from the gateway to the last hop.
 const TRAVEL = 1100;
 const MAX_DOTS = 150;
-// Width of an edge, in rem: of none of the requests, and of all.
+// Width of an edge, in rem: with no requests and with all requests.
 const WIDTHS = [0.1, 0.9];
 
 const table = byId("pods");
@@ -22,14 +23,14 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 let structure = "";
 let nodes = new Map();
 let anchors = new Map();
-let ways = new Map();
+let trails = new Map();
 let edges = new Map();
 let laneShares = new Map();
-// Where a failure is shown: at a pod of its app and lane, if there is one.
+// The node at which each failure is shown: a pod of its app and lane, if there is one.
 let targets = new Map();
 const dots = new Set();
 
-/** Show pods and edges; `colour` gives a lane's class. */
+/** Show pods and edges; `colour` returns a lane's class. */
 export function showSwimlanes(tally, lanes, colour, isPaused) {
   const cells = cellsOf(tally, lanes);
   const columns = [...tally.apps];
@@ -44,18 +45,18 @@ export function showSwimlanes(tally, lanes, colour, isPaused) {
   drawEdges(tally, colour);
 }
 
-/** Let a request run along its way. */
+/** Let a dot run along the path of a request. */
 export function move(route, colour) {
   if (still.matches || document.hidden || dots.size >= MAX_DOTS || route.steps.length < 2) return;
-  const way = wayOf(route);
-  if (way === null) return;
+  const trail = trailOf(route);
+  if (trail === null) return;
   const circle = drawn("circle", { class: `dot ${colour(route.lane)}` });
   movingDrawing.append(circle);
-  dots.add({ circle, way, start: performance.now(), isFailed: route.fault !== null });
+  dots.add({ circle, trail, start: performance.now(), isFailed: route.fault !== null });
   if (dots.size === 1) requestAnimationFrame(step);
 }
 
-// Which pods stand in which cell, by lane and app, and failures where there is no pod to show them.
+// The pods of each cell, by lane and app, and the failures that have no pod to be shown at.
 function cellsOf(tally, lanes) {
   const cells = new Map();
   const cellOf = (lane, app) => {
@@ -70,7 +71,7 @@ function cellsOf(tally, lanes) {
   for (const { key, app, before, lane } of tally.faults.values()) {
     if (lane === null || !lanes.includes(lane)) continue;
     const { keys } = cellOf(lane, app ?? tally.appBehind(before) ?? UNKNOWN);
-    // Of several pods the one that has answered least lately.
+    // If there are several pods, take the one whose last answer is oldest.
     const pods = keys.filter((one) => tally.pods.has(one));
     pods.sort((one, other) => tally.pods.get(one).seen - tally.pods.get(other).seen);
     if (pods.length === 0 && keys.length === 0) keys.push(key);
@@ -150,7 +151,7 @@ function update(tally, lanes, isPaused) {
   }
 }
 
-// Where the nodes are, in pixels of the stage.
+// The positions of the nodes, in pixels within the stage.
 function measure() {
   const origin = table.getBoundingClientRect();
   for (const drawing of [edgesDrawing, movingDrawing]) {
@@ -166,10 +167,10 @@ function measure() {
       y: box.top - origin.top + box.height / 2,
     });
   }
-  ways = new Map();
+  trails = new Map();
 }
 
-// The node of a pod, or of a failure.
+// The key of the node that shows a pod or a failure.
 function shownAt(key) {
   return targets.get(key) ?? key;
 }
@@ -210,11 +211,11 @@ function drawEdges(tally, colour) {
   }
 }
 
-// Where on an edge its weight stands: not upon another where edges part, cross or meet.
+// Where on an edge its label goes, so that labels do not overlap where edges part, cross or meet.
 function labelPart(edge, shown, from, to) {
   const leaving = shown.filter((other) => other.from === edge.from).length;
   const coming = shown.filter((other) => other.to === edge.to).length;
-  // It runs beside one that is no failure.
+  // It runs beside the edge of successful requests.
   if (edge.kind === "fault" && targets.has(edge.to)) return 0.86;
   if (coming === 1) return leaving === 1 ? 0.5 : 0.72;
   if (leaving === 1) return 0.28;
@@ -223,21 +224,21 @@ function labelPart(edge, shown, from, to) {
 
 function newEdge(kind) {
   const made = { path: drawn("path"), label: drawn("text", { class: "weight" }) };
-  // What leaks or fails is not hidden by what does not.
+  // Draw leaks and failures above all other edges.
   if (kind === "leak" || kind === "fault") paths.append(made.path);
   else paths.prepend(made.path);
   labels.append(made.label);
   return made;
 }
 
-// The whole way of a request, and which part of it lies before a leak.
-function wayOf({ steps, leak }) {
+// The path of a request, and the part of it that lies before a leak.
+function trailOf({ steps, leak }) {
   const key = `${leak} ${steps.join(" ")}`;
-  if (!ways.has(key)) ways.set(key, newWay(steps, leak));
-  return ways.get(key);
+  if (!trails.has(key)) trails.set(key, newTrail(steps, leak));
+  return trails.get(key);
 }
 
-function newWay(steps, leak) {
+function newTrail(steps, leak) {
   const points = steps.map(anchorOf);
   if (points.includes(undefined)) return null;
   const pathTo = (end) => {
@@ -256,17 +257,17 @@ function newWay(steps, leak) {
 
 function step(now) {
   for (const dot of dots) {
-    const { circle, way, start, isFailed } = dot;
+    const { circle, trail, start, isFailed } = dot;
     const part = (now - start) / TRAVEL;
     if (part >= 1) {
       circle.remove();
       dots.delete(dot);
       continue;
     }
-    const at = way.path.getPointAtLength(way.length * part);
+    const at = trail.path.getPointAtLength(trail.length * part);
     circle.setAttribute("cx", at.x);
     circle.setAttribute("cy", at.y);
-    if (way.leaksFrom !== null && part > way.leaksFrom) circle.classList.add("leak");
+    if (trail.leaksFrom !== null && part > trail.leaksFrom) circle.classList.add("leak");
     if (isFailed && part > 0.8) circle.classList.add("leak");
   }
   if (dots.size > 0) requestAnimationFrame(step);

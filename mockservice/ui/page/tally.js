@@ -1,6 +1,6 @@
-// What the results come to: lanes, pods and the ways between them, leaks and failures.
+// Counts the results: lanes, pods and the edges between them, leaks and failures.
 //
-// Everything that an upstream can make more of has a limit.
+// Each count that an upstream could grow has a limit.
 
 const MAX_LANES = 12;
 const MAX_APPS = 32;
@@ -11,7 +11,7 @@ const MAX_SAMPLES = 180;
 const FORGET_AFTER = 60_000;
 
 export const GATEWAY = "gateway";
-// Lanes beyond those that are counted one by one; no version is empty.
+// The key for all lanes above the limit; no version is empty.
 const OTHERS = "";
 const compare = new Intl.Collator("en", { numeric: true }).compare;
 
@@ -38,7 +38,7 @@ export class Tally {
     this.samples = [];
   }
 
-  /** Count a result; the way that it went. */
+  /** Count a result and return its route. */
   add(result) {
     this.requests += 1;
     const route = this.route(result);
@@ -64,13 +64,13 @@ export class Tally {
     return route;
   }
 
-  /** Look at so many of the last requests. */
+  /** Set the window to the last `last` requests. */
   lookAt(last) {
     this.last = last;
     while (this.window.length > last) this.enter(this.window.shift(), -1);
   }
 
-  /** Remember the shares of now, for the history. */
+  /** Add the current shares to the history. */
   sample(expected) {
     const known = total(this.windowByLane);
     const shares = new Map([...this.windowByLane].map(([lane, seen]) => [lane, seen / known]));
@@ -78,7 +78,7 @@ export class Tally {
     if (this.samples.length > MAX_SAMPLES) this.samples.shift();
   }
 
-  /** Forget pods that have not answered for long, and apps that are left without any. */
+  /** Remove pods that have not answered for a minute, and apps without pods. */
   forget(now) {
     const passed = this.passed();
     for (const [key, pod] of this.pods) {
@@ -88,12 +88,12 @@ export class Tally {
     this.apps = this.apps.filter((app) => kept.has(app));
   }
 
-  /** The places that the last requests passed. */
+  /** Return the nodes that the requests in the window have passed. */
   passed() {
     return new Set([...this.edges.values()].flatMap(({ from, to }) => [from, to]));
   }
 
-  /** All lanes to show, those expected among them, and how many are not shown. */
+  /** Return the lanes to show, including the expected ones, and how many are left out. */
   lanes(expected) {
     const names = new Set([...(expected?.keys() ?? []), ...this.byLane.keys()]);
     for (const pod of this.pods.values()) names.add(pod.version);
@@ -103,12 +103,12 @@ export class Tally {
     return { lanes: sorted.slice(0, MAX_LANES), left: Math.max(0, sorted.length - MAX_LANES) };
   }
 
-  /** The app behind another one, if it is known by now. */
+  /** Return the app behind another one, or null if it is not known yet. */
   appBehind(app) {
     return this.apps[this.apps.indexOf(app) + 1] ?? null;
   }
 
-  // The places that a request passes, and the edges between them, each once.
+  // The nodes that a request passes, and the edges between them without duplicates.
   route(result) {
     const steps = [GATEWAY];
     const edges = new Map();
@@ -149,8 +149,8 @@ export class Tally {
     return key;
   }
 
-  // Where a request failed: at the gateway, at the pod that answered so, or behind it. There the
-  // app is one that the answer names, or the one that is known to be next, now or later.
+  // Where a request failed: at the gateway, at the last pod that answered, or behind that pod. In
+  // the last case the app is the one that the answer names, or else the next known app.
   faultPlace({ fault, hops, lane }, last) {
     if (fault === null) return null;
     const reason = `${fault.status ?? ""} ${fault.reason}`.trim();
@@ -158,14 +158,14 @@ export class Tally {
     if (before === undefined) return { key: GATEWAY, app: null, lane: null, reason };
     if (fault.hop === before.app) return { key: last, app: before.app, lane: null, reason };
     const row = lane ?? before.version;
-    // A name may be an address, too, of an app that is known.
+    // The name may also be the address of a known app.
     if (fault.isNamed && this.appBehind(before.app) === null) this.placeApp(fault.hop, before.app);
     const app = fault.isNamed && this.apps.includes(fault.hop) ? fault.hop : null;
     const key = `fault ${JSON.stringify([app, before.app, row])}`;
     return { key, app, before: before.app, lane: row, reason };
   }
 
-  // Count what comes into the window, or goes out of it.
+  // Count a request that enters (`by` 1) or leaves (`by` -1) the window.
   enter({ lane, route: { edges, fault } }, by) {
     if (lane !== null) count(this.windowByLane, lane, by);
     for (const edge of edges) countOf(this.edges, edge, by);
@@ -173,7 +173,7 @@ export class Tally {
   }
 }
 
-/** The sum of the counts of a map. */
+/** Return the sum of a map's counts. */
 export function total(counts) {
   let sum = 0;
   for (const number of counts.values()) sum += number;

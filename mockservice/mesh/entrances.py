@@ -1,0 +1,64 @@
+"""The requests that the gateway takes: one of each kind that its routes tell apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mockservice.mesh.lane_map import ID
+from mockservice.mesh.matching import example
+from mockservice.mesh.model import Match
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mockservice.mesh.model import Mesh, Pairs
+
+MAX_KINDS: Final = 200
+"""Kinds of requests that are looked at, at most."""
+
+# Each request has them anyway.
+_SENT_ANYWAY: Final = ("traceparent", "x-request-id", "baggage")
+
+
+def kinds(mesh: Mesh, marks: Iterable[Pairs]) -> Iterator[tuple[str | None, str, str, Pairs]]:
+    """Host, path, method and headers of the requests that can be told apart.
+
+    For each path of the gateway: the plain request, one with each of the marks, and one with
+    what each route for that path asks for.
+
+    Args:
+        mesh: whose gateway it is.
+        marks: headers that name lanes, one lane each.
+    """
+    found: dict[tuple[str | None, str, str, Pairs], None] = {}
+    ids = tuple(
+        (carrier.trace_header, ID)
+        for carrier in mesh.carriers
+        if carrier.trace_header not in (*_SENT_ANYWAY, carrier.route_header)
+    )
+    paths: dict[tuple[str | None, str, str], list[Pairs]] = {}
+    for host, match in _matches(mesh):
+        path = "/" if match.uri is None else example(match.uri)
+        method = "GET" if match.method is None else example(match.method)
+        asked = [(name.lower(), example(text)) for name, text in match.headers]
+        values = tuple((name, value) for name, value in asked if value is not None)
+        if path is None or method is None or len(values) < len(asked):
+            continue
+        paths.setdefault((host, path, method), []).append(values)
+    marks = list(marks)
+    for place, asked_for in paths.items():
+        for headers in ((), *marks, *asked_for):
+            names = {name for name, _ in headers}
+            added = tuple(pair for pair in ids if pair[0] not in names)
+            found.setdefault((*place, (*headers, *added)))
+    yield from list(found)[:MAX_KINDS]
+
+
+def _matches(mesh: Mesh) -> Iterator[tuple[str | None, Match]]:
+    for table in mesh.gateway:
+        for host in table.hosts:
+            # Of a wildcard any host will do.
+            name = None if host == "*" else host.replace("*", "any", 1)
+            for route in table.routes:
+                for match in route.matches or (Match(),):
+                    yield name, match

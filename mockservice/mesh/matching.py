@@ -1,0 +1,113 @@
+"""Which route a request takes: the matches of a route table, evaluated as Envoy evaluates them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mockservice.mesh.model import selects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mockservice.mesh.model import Match, Mesh, Pairs, Route, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What routes are picked by."""
+
+    path: str = "/"
+    """With the query, if there is one."""
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By lower-case name."""
+    source_labels: Pairs = ()
+    """The labels of the caller's pod."""
+    host: str | None = None
+    """Without a port, for the gateway; None: one that only a route for all hosts takes."""
+
+
+def first_route(routes: Iterable[Route], request: Request) -> Route | None:
+    """The route that the request takes: the first that matches."""
+    for route in routes:
+        if not route.matches or any(matches(match, request) for match in route.matches):
+            return route
+    return None
+
+
+def matches(match: Match, request: Request) -> bool:
+    """Whether a request is all that a match asks for."""
+    path = request.path.partition("?")[0]
+    return (
+        (match.uri is None or fits(match.uri, path))
+        and (match.method is None or fits(match.method, request.method))
+        and all(fits(text, request.headers.get(name.lower())) for name, text in match.headers)
+        # A header that is missing counts as an empty one here, as in Istio.
+        and not any(
+            fits(text, request.headers.get(name.lower(), None if text.kind == "present" else ""))
+            for name, text in match.without_headers
+        )
+        and selects(match.source_labels, request.source_labels)
+    )
+
+
+def fits(text: Text, value: str | None) -> bool:
+    """Whether a value is what a `Text` asks for; None is a value that is not there."""
+    if value is None:
+        return False
+    match text.kind:
+        case "present":
+            return True
+        case "exact":
+            return value == text.value
+        case "prefix":
+            return value.startswith(text.value)
+        case "segments":
+            whole = text.value.rstrip("/")
+            return value == whole or value.startswith(f"{whole}/")
+        case "regex":
+            try:
+                return re.fullmatch(text.value, value) is not None
+            except re.error:
+                # Envoy's RE2 has the last word on it, at start.
+                return False
+
+
+def example(text: Text) -> str | None:
+    """A value that fits, or None where no simple one does."""
+    if text.kind == "present":
+        return "any"
+    if text.kind != "regex":
+        return text.value
+    simple = text.value.removeprefix("^").removesuffix("$")
+    for part in (".*", ".+", "(?i)"):
+        simple = simple.replace(part, "x" if part == ".+" else "")
+    # Of alternatives the first will do: `(v2|v3)`.
+    simple = re.sub(r"\((?:\?:)?([^()|]*)(?:\|[^()]*)?\)", r"\1", simple)
+    simple = re.sub(r"\\(\W)", r"\1", simple)
+    return simple if fits(text, simple) else None
+
+
+def gateway_route(mesh: Mesh, request: Request) -> Route | None:
+    """The route that a request takes at the gateway."""
+    return first_route(gateway_routes(mesh, request.host), request)
+
+
+def gateway_routes(mesh: Mesh, host: str | None) -> list[Route]:
+    """The gateway's routes for a host, in their order; the most specific virtual host counts.
+
+    Source: Envoy, "VirtualHost.domains": exact names before suffix wildcards, the longest first.
+    """
+    host = "*" if host is None else host
+    known = {pattern for table in mesh.gateway for pattern in table.hosts}
+    fitting = [
+        pattern
+        for pattern in known
+        if pattern == host or (pattern.startswith("*") and host.endswith(pattern[1:]))
+    ]
+    if not fitting:
+        return []
+    best = max(fitting, key=lambda pattern: (not pattern.startswith("*"), len(pattern)))
+    return [route for table in mesh.gateway if best in table.hosts for route in table.routes]

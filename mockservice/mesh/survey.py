@@ -1,0 +1,157 @@
+"""Mesh -> lane map: the lanes, the requests that enter them, and what of it is to be told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mockservice.mesh.declared import declared_lanes
+from mockservice.mesh.entrances import kinds
+from mockservice.mesh.inferred import inferred_lanes
+from mockservice.mesh.lane_map import Entrance, LaneMap, Note
+from mockservice.mesh.matching import Request, gateway_route
+from mockservice.mesh.model import selects
+from mockservice.mesh.topology import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mockservice.mesh.lane_map import Lane, Share
+    from mockservice.mesh.model import Mesh, Pod, Subset
+
+
+def read_lane_map(mesh: Mesh) -> LaneMap:
+    """Read the lanes out of a mesh; of one without lanes the map is empty, and a note says so."""
+    topology = Topology(mesh)
+    notes: list[Note] = []
+    if mesh.lane_groups:
+        lanes, baseline = declared_lanes(mesh, topology)
+    else:
+        lanes, baseline, notes = inferred_lanes(mesh, topology)
+    if not lanes:
+        notes.append(Note("no lanes: no rule between pods matches a header or a caller's labels"))
+    lanes.sort(key=lambda lane: (lane.name != baseline, lane.name))
+    lane_map = LaneMap(mesh, topology, tuple(lanes), baseline, (), tuple(notes))
+    lane_map = replace(lane_map, entrances=tuple(_entrances(lane_map)))
+    more = (*_without_entrance(lane_map), *_without_own_pods(lane_map), *_unreached(lane_map))
+    return replace(lane_map, notes=(*lane_map.notes, *more))
+
+
+def _entrances(lane_map: LaneMap) -> Iterator[Entrance]:
+    mesh = lane_map.mesh
+    plain: dict[tuple[str | None, str, str], tuple[Share, ...]] = {}
+    marks = [lane.values for lane in lane_map.lanes if lane.values]
+    for host, path, method, headers in kinds(mesh, marks):
+        asked = dict(headers)
+        route = gateway_route(mesh, Request(path, method, asked, host=host))
+        if route is not None:
+            shares = lane_map.shares(route, asked)
+            # What the gateway does not look at makes no other entrance.
+            place = (host, path, method)
+            if lane_map.names_lane(route) and plain.get(place) == shares:
+                continue
+            plain.setdefault(place, shares)
+            yield Entrance(host, path, method, headers, shares, route.source)
+
+
+def _without_entrance(lane_map: LaneMap) -> Iterator[Note]:
+    entries = lane_map.topology.entries
+    for lane in lane_map.lanes:
+        if lane_map.entrances_of(lane.name):
+            continue
+        led = [one for one in lane_map.entrances if lane.name in one.weights]
+        if led:
+            text = f"lane {lane.name} gets no request: its weight is 0"
+            yield Note(text, led[0].source)
+            continue
+        own = [app for app in entries if (one := lane.owed.get(app)) and one.is_own]
+        if lane.headers or own:
+            where = f" with {lane.token}" if lane.headers else ""
+            text = f"lane {lane.name} gets no request: no route at the gateway leads to it{where}"
+            yield Note(text, lane.source, fails=True)
+
+
+def _without_own_pods(lane_map: LaneMap) -> Iterator[Note]:
+    """Subsets of a lane that select the baseline's pods, while others are nobody's."""
+    baseline = lane_map.lane(lane_map.baseline)
+    if baseline is None or lane_map.mesh.lane_groups:
+        return
+    for lane in lane_map.lanes:
+        for app, owed in lane.owed.items():
+            base = baseline.owed.get(app)
+            if lane is baseline or base is None or owed.versions != base.versions:
+                continue
+            subset = _subset(lane_map, app, lane.name)
+            same = _subset(lane_map, app, baseline.name)
+            left = [pod for pod in lane_map.topology.pods(app) if not _is_owed(lane_map, pod)]
+            if subset is None or same is None or not left:
+                continue
+            text = (
+                f"lane {lane.name} has no {app} of its own: subset {subset.name} of"
+                f" {subset.source} selects the same pods as subset {same.name}, and"
+                f" {_named(left)} none"
+            )
+            yield Note(text, subset.source, fails=True)
+
+
+def _unreached(lane_map: LaneMap) -> Iterator[Note]:
+    """Pods that no lane is owed."""
+    told = set()
+    for app in lane_map.apps:
+        for pod in lane_map.topology.pods(app):
+            if _is_owed(lane_map, pod) or (app, pod.version) in told:
+                continue
+            told.add((app, pod.version))
+            reason = "; ".join(_reasons(lane_map, pod)) or "no lane has it"
+            yield Note(f"{app}({pod.version}) gets no request: {reason}", pod.source)
+
+
+def _is_owed(lane_map: LaneMap, pod: Pod) -> bool:
+    """Whether some lane may get to a pod; at an app that no lane is owed, any pod will do."""
+    owed = [one for lane in lane_map.lanes if (one := lane.owed.get(pod.app))]
+    return not owed or any(pod.version in one.versions for one in owed)
+
+
+def _reasons(lane_map: LaneMap, pod: Pod) -> Iterator[str]:
+    """Why no lane is owed a pod."""
+    for group in lane_map.mesh.lane_groups:
+        for declared in group.lanes:
+            if selects(declared.labels, pod.labels):
+                yield f"lane {declared.name} does not hold {pod.app}"
+    if lane_map.mesh.lane_groups:
+        return
+    hosts = {service.host for service in lane_map.topology.services_of(pod.app)}
+    for subset in lane_map.mesh.subsets:
+        if subset.host in hosts and selects(subset.labels, pod.labels):
+            yield f"no rule leads to subset {subset.name} of {subset.source}"
+            return
+    others = [lane for lane in lane_map.lanes if lane.name != lane_map.baseline]
+    lacking = [lane.name for lane in others if _is_elsewhere(lane, pod)]
+    for name in lacking:
+        yield f"lane {name} does not hold {pod.app}"
+    if lacking:
+        return
+    for lane in others:
+        chosen = _subset(lane_map, pod.app, lane.name)
+        if chosen is not None:
+            labels = ", ".join(f"{name}: {value}" for name, value in chosen.labels)
+            yield f"subset {chosen.name} of {chosen.source} selects {labels}"
+
+
+def _is_elsewhere(lane: Lane, pod: Pod) -> bool:
+    """Whether a lane has the version of a pod at another app."""
+    return any(
+        app != pod.app and owed.is_own and owed.versions == {pod.version}
+        for app, owed in lane.owed.items()
+    )
+
+
+def _subset(lane_map: LaneMap, app: str, name: str) -> Subset | None:
+    hosts = {service.host for service in lane_map.topology.services_of(app)}
+    return next(
+        (one for one in lane_map.mesh.subsets if one.name == name and one.host in hosts), None
+    )
+
+
+def _named(pods: list[Pod]) -> str:
+    return ", ".join(dict.fromkeys(f"{pod.app}({pod.version})" for pod in pods))

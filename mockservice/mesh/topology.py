@@ -1,0 +1,155 @@
+"""Who calls whom: the apps of the pods, and the calls between them, from the gateway on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from mockservice.mesh.model import Destination, selects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mockservice.mesh.model import Mesh, Pairs, Pod, RouteTable, Service
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that a pod makes to answer a request."""
+
+    caller: Pod
+    service: Service
+    path: str
+
+
+class Topology:
+    """The apps of a mesh and the calls between them, worked out once."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._hosts = {service.host: service for service in mesh.services}
+        self._tables = {
+            host: table for table in reversed(mesh.calls) for host in reversed(table.hosts)
+        }
+        self._pods: dict[str, list[Pod]] = {}
+        for pod in mesh.pods:
+            self._pods.setdefault(pod.app, []).append(pod)
+        self._calls = {
+            app: list(dict.fromkeys(call for pod in pods for call in self._calls_of(pod)))
+            for app, pods in self._pods.items()
+        }
+        self.entries = self._apps_behind_gateway()
+        """The apps that the gateway calls."""
+        self.apps = self._in_call_order()
+        """All apps, in the order in which a request gets to them; those not called come last."""
+
+    def pods(self, app: str) -> list[Pod]:
+        """The pods that show this app."""
+        return self._pods.get(app, [])
+
+    def versions(self, app: str) -> frozenset[str]:
+        """All versions of an app."""
+        return versions(self.pods(app))
+
+    def calls(self, app: str) -> list[Call]:
+        """The calls that an app's pods make."""
+        return self._calls.get(app, [])
+
+    def calls_to(self, app: str) -> Iterator[Call]:
+        """The calls that get to an app."""
+        for calls in self._calls.values():
+            yield from (call for call in calls if app in self.apps_of(call.service))
+
+    def callees(self, app: str) -> list[str]:
+        """The apps that an app calls, in the order of its setting."""
+        return list(
+            dict.fromkeys(one for call in self.calls(app) for one in self.apps_of(call.service))
+        )
+
+    def table(self, service: Service) -> RouteTable | None:
+        """The routes of the calls to a Service."""
+        return self._tables.get(service.host)
+
+    def apps_of(self, service: Service) -> list[str]:
+        """The apps of the pods behind a Service."""
+        return list(dict.fromkeys(pod.app for pod in self._mesh.pods_of(service)))
+
+    def services_of(self, app: str) -> list[Service]:
+        """The Services that have pods of an app behind them."""
+        return [service for service in self._mesh.services if app in self.apps_of(service)]
+
+    def pods_at(self, destination: Destination) -> list[Pod]:
+        """The pods that a destination leads to."""
+        service = self._hosts.get(destination.host)
+        return [] if service is None else list(self._mesh.pods_of(service, destination.subset))
+
+    def pods_of_subset(self, app: str, name: str) -> list[Pod] | None:
+        """The pods of an app in the subset of that name; None where no Service of it has one."""
+        hosts = {service.host for service in self.services_of(app)}
+        subsets = [one for one in self._mesh.subsets if one.name == name and one.host in hosts]
+        if not subsets:
+            return None
+        return [
+            pod
+            for pod in self.pods(app)
+            if any(selects(subset.labels, pod.labels) for subset in subsets)
+        ]
+
+    def is_name_of_app(self, pair: tuple[str, str]) -> bool:
+        """Whether a label is that of all pods of one app, so that it tells no lanes apart."""
+        apps = {pod.app for pod in self._mesh.pods if pair in pod.labels}
+        return len(apps) == 1 and all(pair in pod.labels for pod in self.pods(apps.pop()))
+
+    def _calls_of(self, pod: Pod) -> Iterator[Call]:
+        for url in filter(None, map(str.strip, dict(pod.env).get("upstream_url", "").split(","))):
+            try:
+                parts = urlsplit(url.replace("%2C", ",").replace("%2c", ","))
+            except ValueError:
+                continue
+            service = self._named(unquote(parts.hostname or ""), pod.namespace)
+            if service is not None:
+                query = f"?{parts.query}" if parts.query else ""
+                yield Call(pod, service, f"{parts.path or '/'}{query}")
+
+    def _named(self, name: str, namespace: str) -> Service | None:
+        """The Service that a caller in a namespace means by a name, as DNS on a cluster does."""
+        for ending in (f".{namespace}.svc.cluster.local", ".svc.cluster.local", ".cluster.local"):
+            if service := self._hosts.get(name + ending):
+                return service
+        return self._hosts.get(name)
+
+    def _apps_behind_gateway(self) -> list[str]:
+        return list(
+            dict.fromkeys(
+                pod.app
+                for table in self._mesh.gateway
+                for route in table.routes
+                for destination in route.destinations
+                for pod in self.pods_at(destination)
+            )
+        )
+
+    def _in_call_order(self) -> list[str]:
+        """Each app after all of its callers, as far as calls do not run in a circle."""
+        depth: dict[str, int] = {}
+        waiting = [(app, 0) for app in self.entries]
+        while waiting:
+            app, level = waiting.pop(0)
+            if level <= depth.get(app, -1) or level > len(self._pods):
+                continue
+            depth[app] = level
+            waiting += [(callee, level + 1) for callee in self.callees(app)]
+        found = sorted(depth, key=lambda app: depth[app])
+        return found + [app for app in self._pods if app not in depth]
+
+
+def versions(pods: Iterable[Pod]) -> frozenset[str]:
+    """The versions that pods show."""
+    return frozenset(pod.version for pod in pods)
+
+
+def labels_in_common(pods: Iterable[Pod]) -> Pairs:
+    """The labels that all of the pods have."""
+    sets = [set(pod.labels) for pod in pods]
+    return tuple(sorted(set.intersection(*sets))) if sets else ()

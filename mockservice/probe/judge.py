@@ -1,0 +1,256 @@
+"""Judging one request: its lane, and the hops that are not what the lane is owed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+from mockservice.mesh.blame import blame_call, blame_gateway
+from mockservice.mesh.matching import Request
+from mockservice.probe.result import fault_of, lane_of, leaving_hop, outline, tells_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from mockservice.chain import Hop
+    from mockservice.manifests.documents import Source
+    from mockservice.mesh.blame import Blame
+    from mockservice.mesh.lane_map import Lane, LaneMap, Note
+    from mockservice.probe.load import Load, Result
+
+
+_UNSEEN: Final = "whether a lane fell back without need cannot be seen: --manifests tells it"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A hop that is not what the lane of its request is owed."""
+
+    lane: str
+    app: str
+    """Of the hop that left the lane."""
+    version: str
+    """The one seen; empty where no hop answered."""
+    owed: str
+    chain: str
+    reason: str = ""
+    source: Source | None = None
+    """What in the manifests did it."""
+
+    def __str__(self) -> str:
+        if not self.owed:
+            return f"{self.app}({self.version}) left lane {self.lane}: {self.chain}"
+        got = f"{self.app}({self.version})" if self.version else "no answer"
+        said = f"lane {self.lane} is owed {self.app}({self.owed}) but got {got}"
+        return f"{said}: {self.reason}" if self.reason else said
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one request shows."""
+
+    lane: str | None
+    """None: cannot be told."""
+    leaks: tuple[tuple[int, Leak], ...] = ()
+    """Each with the place of its hop in the chain, from 0; one past the end is a hop missing."""
+    fallbacks: frozenset[int] = frozenset()
+    """The places of hops that the baseline stood in for, as it was to."""
+    may_fail: bool = False
+    """Whether the request failed where its lane has no pods: it was to."""
+    is_mixed: bool = False
+    """Whether its hops show several versions, and nobody can tell whether they may."""
+    unjudged: frozenset[int] = frozenset()
+    """The places of hops that nothing says the right version of: calls that look the same must go
+    the same way there.
+    """
+
+
+class Judge(Protocol):
+    """Judges requests one by one."""
+
+    baseline: str | None
+    """The lane that stands in for others; None: none does, or it is not known."""
+
+    @property
+    def notes(self) -> tuple[Note, ...] | None:
+        """What the lane map tells of the manifests; None: there is none."""
+
+    def judge(self, result: Result) -> Judgement:
+        """Judge one request."""
+
+    def kept(self, requests: int) -> tuple[str, ...]:
+        """What can be said where none of so many requests left its lane, and what cannot."""
+
+    def weights(self, load: Load) -> dict[str, float] | None:
+        """How often the requests of a load are to be in which lane; None: not known."""
+
+
+class ByVersion:
+    """Judges without manifests: the lane is the version that hops show.
+
+    Args:
+        baseline: lanes are permissive, and this version stands in for what they do not hold.
+        is_strict: lanes are strict, so that a chain of two versions is a leak. With neither, a
+            chain of two versions may be a fallback or a leak, which nobody can tell.
+    """
+
+    def __init__(self, baseline: str | None = None, is_strict: bool = False) -> None:
+        self.baseline = baseline
+        self.is_strict = is_strict
+        self.notes: tuple[Note, ...] | None = None
+
+    def judge(self, result: Result) -> Judgement:
+        """Judge one request."""
+        hops, baseline = result.chain.hops, self.baseline
+        lane = lane_of(hops, baseline, failed=fault_of(result) is not None)
+        fallbacks = frozenset(
+            place
+            for place, hop in enumerate(hops)
+            if lane is not None and hop.version == baseline != lane
+        )
+        every_place = frozenset(range(len(hops)))
+        left = leaving_hop(hops, baseline)
+        if left is None:
+            return Judgement(lane, (), fallbacks, unjudged=every_place)
+        if baseline is None and not self.is_strict:
+            return Judgement(lane, (), fallbacks, is_mixed=True, unjudged=every_place)
+        start = next(hop for hop in hops if hop.version != baseline)
+        place = next(place for place, hop in enumerate(hops) if hop is left)
+        leak = Leak(start.version, left.app, left.version, "", outline(result))
+        return Judgement(lane, ((place, leak),), fallbacks, unjudged=every_place)
+
+    def kept(self, requests: int) -> tuple[str, ...]:
+        """What can be said where none of so many requests left its lane, and what cannot."""
+        kept = "one version" if self.baseline is None else f"one version beside {self.baseline}"
+        chains = "1 chain" if requests == 1 else f"each of {requests} chains"
+        if self.is_strict:
+            return (f"{chains} kept to {kept}",)
+        return (f"{chains} kept to {kept}", _UNSEEN)
+
+    def weights(self, load: Load) -> None:  # noqa: ARG002
+        """How often the requests of a load are to be in which lane: nothing tells."""
+        return
+
+
+class ByMap:
+    """Judges by the lane map that manifests come to.
+
+    Args:
+        lane_map: the lanes, and what each is owed.
+    """
+
+    def __init__(self, lane_map: LaneMap) -> None:
+        self.lane_map = lane_map
+        self.baseline = lane_map.baseline
+        self.notes: tuple[Note, ...] | None = lane_map.notes
+
+    def judge(self, result: Result) -> Judgement:
+        """Judge one request."""
+        hops = result.chain.hops
+        request = _request(result.url, result.method, result.sent)
+        first = (hops[0].app, hops[0].version) if hops else None
+        received = hops[0].lane_headers if hops and tells_headers(hops[0]) else None
+        name = self.lane_map.lane_of(request, received, first)
+        lane = self.lane_map.lane(name)
+        if lane is None:
+            mixes = leaving_hop(hops, None) is not None
+            return Judgement(None, is_mixed=mixes, unjudged=frozenset(range(len(hops))))
+        drawn = outline(result)
+        leaks = [
+            (place, self._leak(lane, place, hops, request, drawn))
+            for place in self._wrong(lane, hops)
+        ]
+        missing, may_fail = self._missing(lane, result, drawn)
+        if missing is not None:
+            leaks.append((len(hops), missing))
+        if self.baseline is None:
+            # In strict lanes, what follows the first hop of another lane follows from it.
+            leaks = leaks[:1]
+        fallbacks = frozenset(
+            place
+            for place, hop in enumerate(hops)
+            if (owed := lane.owed.get(hop.app)) is not None
+            and not owed.is_own
+            and hop.version in owed.versions
+            and lane.name != self.baseline
+        )
+        unjudged = frozenset(place for place, hop in enumerate(hops) if hop.app not in lane.owed)
+        return Judgement(lane.name, tuple(leaks), fallbacks, may_fail, unjudged=unjudged)
+
+    def kept(self, requests: int) -> tuple[str, ...]:
+        """What can be said where none of so many requests left its lane, and what cannot."""
+        asked = "1 request" if requests == 1 else f"each of {requests} requests"
+        if not self.lane_map.lanes:
+            return (f"{asked} went the way of those that look the same", _UNSEEN)
+        return (f"{asked} got what its lane is owed",)
+
+    def weights(self, load: Load) -> dict[str, float] | None:
+        """How often the requests of a load are to be in which lane, by the gateway's route."""
+        return self.lane_map.weights(_request(load.url, load.method, load.headers)) or None
+
+    def _wrong(self, lane: Lane, hops: Sequence[Hop]) -> Iterator[int]:
+        """The places of hops that are not what the lane is owed there."""
+        for place, hop in enumerate(hops):
+            owed = lane.owed.get(hop.app)
+            is_other = owed is not None and hop.version not in owed.versions
+            callees = self._callees(hops[place - 1]) if place else []
+            if is_other or (callees and hop.app not in callees):
+                yield place
+
+    def _leak(
+        self, lane: Lane, place: int, hops: Sequence[Hop], request: Request, drawn: str
+    ) -> Leak:
+        hop = hops[place]
+        owed = lane.owed.get(hop.app)
+        if place == 0:
+            blame = blame_gateway(self.lane_map, lane, request, hop.version)
+        else:
+            blame = self._blame(lane, hop.app, hop.version, hops[place - 1], hop)
+        return Leak(
+            lane.name,
+            hop.app,
+            hop.version,
+            "none" if owed is None else str(owed),
+            drawn,
+            blame.reason,
+            blame.source,
+        )
+
+    def _missing(self, lane: Lane, result: Result, drawn: str) -> tuple[Leak | None, bool]:
+        """A hop that the lane is owed and that no rule leads to; whether it is owed a failure."""
+        hops = result.chain.hops
+        if not hops or fault_of(result) is None:
+            return None, False
+        last = hops[-1]
+        for app in self._callees(last):
+            owed = lane.owed.get(app)
+            if owed is None:
+                continue
+            if not owed.versions:
+                return None, True
+            blame = self._blame(lane, app, None, last, None)
+            if not blame.has_route:
+                said = (lane.name, app, "", str(owed), drawn, blame.reason, blame.source)
+                return Leak(*said), False
+        return None, False
+
+    def _blame(
+        self, lane: Lane, app: str, version: str | None, caller: Hop, hop: Hop | None
+    ) -> Blame:
+        given = caller.lane_headers if tells_headers(caller) else None
+        got = hop.lane_headers if hop is not None and tells_headers(hop) else None
+        pair = (caller.app, caller.version)
+        return blame_call(self.lane_map, lane, app, version, pair, given, got)
+
+    def _callees(self, hop: Hop) -> list[str]:
+        return self.lane_map.topology.callees(hop.app)
+
+
+def _request(url: str, method: str, headers: Iterable[tuple[str, str]]) -> Request:
+    """A request as the gateway sees it."""
+    parts = urlsplit(url)
+    fields = dict(headers)
+    host = fields.get("host", parts.netloc).rpartition("@")[2]
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Request(path, method, fields, host=urlsplit(f"//{host}").hostname)

@@ -1,0 +1,1 @@
+"""`mockservice verify`: lanes tested on this machine, before they go to a cluster."""

@@ -1,0 +1,49 @@
+"""`mockservice verify`: its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DESCRIPTION: Final = """\
+Tests lane rules on this machine: starts the lanes of the manifests behind a real Envoy, enters each
+of them, and holds every hop against what its lane is owed. Prints a line for each lane, then what
+is wrong, and where.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Verify the lanes of manifests.
+
+    Raises:
+        SystemExit: for `--help` or a bad argument.
+
+    Returns:
+        The exit code: 0 if the lanes hold, 1 if not or if they do not start, 2 for bad input.
+    """
+    options = _parser().parse_args(argv)
+    try:
+        from mockservice.verify import run
+    except ModuleNotFoundError as error:
+        needed = "needs the extra 'lanes': pip install 'mockservice[lanes]'"
+        sys.stderr.write(f"mockservice verify: {needed} ({error})\n")
+        return 2
+    return run.run(options.paths, as_json=options.json)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mockservice verify",
+        usage="%(prog)s PATH... [options]",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("paths", metavar="PATH", nargs="+", type=Path, help="manifests, or a folder")
+    add("--json", action="store_true", help="everything as one JSON document")
+    return parser

@@ -1,0 +1,162 @@
+"""Runs mutants: each is refused, told by `verify` with the right hop, or changes no answer.
+
+The lanes of a folder run once and move from mutant to mutant. What changes no answer is found by
+comparing answers: requests through the sound folder's entrances get the same chains as before.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from mockservice.lanes.errors import LanesError
+from mockservice.lanes.local import LocalLanes
+from mockservice.manifests.documents import read
+from mockservice.mesh.errors import RefusedError
+from mockservice.probe.load import Load, send
+from mockservice.probe.result import GATEWAY, outline
+from mockservice.verify.entering import requests_through
+from mockservice.verify.run import verify
+from tests.mutants.mutations import Mutant, mutants
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from mockservice.mesh.lane_map import Entrance
+
+# Requests through one entrance: a lane of 10 % is missed once in seven million times.
+_ANSWERS = 150
+
+Outcome = Literal["refused", "told", "noted", "equivalent", "missed"]
+Answers = dict[str, Counter[str]]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What became of a mutant."""
+
+    mutant: str
+    outcome: Outcome
+    told: tuple[str, ...]
+    """What `verify` says of it that it does not say of the sound folder."""
+    changed: str
+    """The first hop at which answers differ from the sound folder's."""
+
+
+class Sound:
+    """A sound folder that runs, and is moved to its mutants."""
+
+    def __init__(self, lanes: LocalLanes, file: Path, documents: list[dict[str, Any]]) -> None:
+        self.lanes = lanes
+        self.documents = documents
+        self._file = file
+
+    async def prepare(self) -> None:
+        """See what the sound folder answers."""
+        self._entrances = self.lanes.lane_map.entrances
+        self.verification = await verify(self.lanes.gateway_url, self.lanes.lane_map)
+        self._answers = await self._ask()
+        self._told = {problem.text for problem in self.verification.problems()}
+
+    def mutants(self) -> list[Mutant]:
+        """All mutants whose breakage is not one of weights."""
+        return [one for one in mutants(self.documents) if not one.is_weight]
+
+    async def try_mutant(self, mutant: Mutant) -> Tried:
+        """Run a mutant."""
+        write(self._file, mutant.documents)
+        try:
+            await self.lanes.reload()
+        except (RefusedError, LanesError) as error:
+            return Tried(mutant.name, "refused", (str(error),), "")
+        verification = await verify(self.lanes.gateway_url, self.lanes.lane_map)
+        problems = [one for one in verification.problems() if one.text not in self._told]
+        told = tuple(f"{one.level}: {one.text}" for one in problems)
+        answers = await self._ask()
+        changed = _first_difference(self._answers, answers)
+        if changed is None:
+            return Tried(mutant.name, "equivalent", told, "")
+        errors = [one for one in problems if one.level == "error"]
+        if any(_names(one.text, changed) for one in errors):
+            return Tried(mutant.name, "told", told, changed)
+        if any(_names(one.text, changed) for one in problems):
+            return Tried(mutant.name, "noted", told, changed)
+        return Tried(mutant.name, "missed", told, changed)
+
+    async def _ask(self) -> Answers:
+        """The chains that requests through the sound folder's entrances get."""
+        answers: Answers = {}
+        for entrance in self._entrances:
+            seen: Counter[str] = Counter()
+            async with aclosing(send(_load(self.lanes.gateway_url, entrance))) as results:
+                async for result in results:
+                    seen[f"{outline(result)} {result.status}"] += 1
+            answers[str(entrance)] = seen
+        return answers
+
+
+@asynccontextmanager
+async def running(folders: Iterable[Path], place: Path) -> AsyncIterator[Sound]:
+    """Run the manifests of some folders, as one file in `place`."""
+    documents = [document.body for document in read(folders)]
+    file = place / "manifests.yaml"
+    write(file, documents)
+    async with LocalLanes([file]) as lanes:
+        sound = Sound(lanes, file, documents)
+        await sound.prepare()
+        yield sound
+
+
+def write(file: Path, documents: list[dict[str, Any]]) -> None:
+    """Write manifests."""
+    file.write_text(yaml.safe_dump_all(documents))
+
+
+def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    """Some of the mutants, the same for the same seed."""
+    return random.Random(seed).sample(mutants, min(count, len(mutants)))
+
+
+def _load(url: str, entrance: Entrance) -> Load:
+    count = min(_ANSWERS, requests_through(entrance))
+    load = Load(f"{url}{entrance.path}", entrance.method, count, 8)
+    return replace(load, headers=entrance.fields)
+
+
+def _first_difference(before: Answers, after: Answers) -> str | None:
+    """The app of the first hop at which the chains of some entrance differ; None: they do not."""
+    for entrance, chains in before.items():
+        now = after[entrance]
+        if chains.keys() == now.keys():
+            continue
+        for chain in now.keys() - chains.keys():
+            return _app_after(chain, chains.keys())
+        for chain in chains.keys() - now.keys():
+            return _app_after(chain, now.keys())
+    return None
+
+
+def _app_after(chain: str, others: Iterable[str]) -> str:
+    """The app at which a chain parts from the one of the others that is most like it."""
+    hops = chain.rpartition(" ")[0].split(" -> ")
+    best: tuple[int, str] = (-1, "")
+    for other in others:
+        those = other.rpartition(" ")[0].split(" -> ")
+        same = 0
+        while same < min(len(hops), len(those)) and hops[same] == those[same]:
+            same += 1
+        place = those[same] if same < len(those) else hops[min(same, len(hops) - 1)]
+        best = max(best, (same, place))
+    app = best[1].partition("(")[0]
+    # The gateway chooses the first hop.
+    return app if best[0] else f"{GATEWAY} or {app}"
+
+
+def _names(text: str, changed: str) -> bool:
+    return any(one in text for one in changed.split(" or "))
