@@ -184,11 +184,14 @@ def _problems(one: Entered) -> Iterator[Problem]:
         leaks[str(leak), leak.source] += count
     for (text, source), count in leaks.most_common():
         yield Problem("error", ISOLATION, f"{text} ({requests_text(count)})", source)
+    inconsistencies = tally.consistency.inconsistencies()
+    for inconsistency in inconsistencies:
+        yield Problem("error", ISOLATION, str(inconsistency))
     for verdict in one.findings.verdicts:
         must_hold = verdict.name == ISOLATION
         if verdict.holds is True or (verdict.holds is None and not must_hold):
             continue
-        if verdict.name == REACH or (verdict.name == ISOLATION and leaks):
+        if verdict.name == REACH or (verdict.name == ISOLATION and (leaks or inconsistencies)):
             continue
         source = one.entrance.source if verdict.name == SPLIT else None
         text = _placed(one, verdict.name, "; ".join(verdict.reasons))

@@ -154,8 +154,11 @@ def _app_after(chain: str, others: Iterable[str]) -> str:
         place = those[same] if same < len(those) else hops[min(same, len(hops) - 1)]
         best = max(best, (same, place))
     app = best[1].partition("(")[0]
-    # The gateway chooses the first hop.
-    return app if best[0] else f"{GATEWAY} or {app}"
+    if best[0]:
+        return app
+    # The gateway chooses the first hop. Where it has no route any more, all hops are gone.
+    gone = {hop.partition("(")[0] for other in others for hop in other.split(" -> ")}
+    return " or ".join([GATEWAY, app, *(gone if not app else ())])
 
 
 def _names(text: str, changed: str) -> bool:
