@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+
+import pytest
 
 from mockservice.propagation import CARRIED
 from mockservice.serve.settings import Settings
@@ -43,3 +47,14 @@ def test_threats_names_files_and_constants_that_exist() -> None:
     constants = set(re.findall(r"`(_?(?:MAX|IDLE|REQUEST|FLUSH|NEVER|LISTS)[A-Z_]*)`", page))
     assert len(constants) > 20
     assert [one for one in constants if not re.search(rf"^{one}\b", source, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("verb", ["lanes", "probe", "ui"])
+def test_a_verb_has_every_option_in_its_page(verb: str) -> None:
+    page = prose(ROOT / f"docs/{verb}.md")
+    rows = re.findall(r"^\| (`--?[^|]*) \|", page, re.MULTILINE)
+    listed = re.findall(r"`(--?[\w-]+)", " ".join(rows))
+    command = [sys.executable, "-m", "mockservice", verb, "--help"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    options = set(re.findall(r"^  (--?[\w-]+)", told, re.MULTILINE))
+    assert sorted(listed) == sorted(options - {"-h"})
