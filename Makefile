@@ -10,8 +10,8 @@ LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test soak chaos lint format types check audit bench image image-test \
-        screenshots lock clean
+.PHONY: help setup demo lanes test test-fast soak chaos lint format types check audit bench image \
+        image-test screenshots lock clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,14 @@ demo: $(DEMO)  ## run the walkthrough's lanes on this machine, probe them, stop 
 lanes: $(DEMO)  ## keep those lanes running, their page too, and follow edits of the manifests (LANES=...)
 	@$(BIN)/mockservice lanes --watch --ui $(LANES)
 
+# Each worker imports all tests: what one has compiled is kept for the others.
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 test: $(DEV)  ## run all tests
 	$(BIN)/pytest --numprocesses 4 --dist worksteal
+
+test-fast: $(DEV)  ## run the tests to run while writing: no Envoy, no browser, under 30 s
+	$(BIN)/pytest --numprocesses 2 --dist worksteal -m 'not slow and not image'
 
 soak: $(DEV)  ## prove that a million requests leave nothing behind
 	$(BIN)/python -m tests.proof soak

@@ -66,6 +66,11 @@ class LocalPod:
             env["upstream_proxy"] = f"http://{place.ip}:{place.outbound}"
         return env | {"PYTHONPATH": _PYTHONPATH}
 
+    @property
+    def command(self) -> list[str]:
+        """What the pod's process runs."""
+        return [sys.executable, "-P", "-m", "mockservice", "serve"]
+
 
 class LocalLanes:
     """Runs the mesh of some manifests on this machine for the duration of `async with`.
@@ -220,8 +225,7 @@ class LocalLanes:
         Raises:
             LanesError: the process ends or takes too long.
         """
-        command = [sys.executable, "-P", "-m", "mockservice", "serve"]
-        child = await self._processes.start(str(running.pod), command, running.env)
+        child = await self._processes.start(str(running.pod), running.command, running.env)
         running.child = child
         self._changed()
         url = f"http://{running.place.ip}:{running.place.port}/readyz"

@@ -12,8 +12,11 @@ the page does not see: `<!-- not run: REASON -->`.
 
 from __future__ import annotations
 
+import io
 import re
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -83,6 +86,14 @@ def anchors(page: Path) -> set[str]:
     """The fragments that GitHub gives to a page's headings."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+def told(verb: str) -> str:
+    """The help of a verb of `mockservice`."""
+    output = io.StringIO()
+    with redirect_stdout(output), suppress(SystemExit):
+        import_module(f"mockservice.{verb}.command").main(["--help"])
+    return output.getvalue()
 
 
 def name(page: Path) -> str:

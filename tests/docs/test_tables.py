@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import pytest
 
 from mockservice.propagation import CARRIED
 from mockservice.serve.settings import Settings
-from tests.docs.pages import ROOT, prose
+from tests.docs.pages import ROOT, prose, told
 
 
 def test_settings_has_every_variable() -> None:
@@ -54,7 +52,5 @@ def test_a_verb_has_every_option_in_its_page(verb: str) -> None:
     page = prose(ROOT / f"docs/{verb}.md")
     rows = re.findall(r"^\| (`--?[^|]*) \|", page, re.MULTILINE)
     listed = re.findall(r"`(--?[\w-]+)", " ".join(rows))
-    command = [sys.executable, "-m", "mockservice", verb, "--help"]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    options = set(re.findall(r"^  (--?[\w-]+)", told, re.MULTILINE))
+    options = set(re.findall(r"^  (--?[\w-]+)", told(verb), re.MULTILINE))
     assert sorted(listed) == sorted(options - {"-h"})

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from mockservice import __version__
 from tests.running import request, wait_until
@@ -133,6 +131,10 @@ def test_nothing_in_the_venv_can_be_changed_by_its_user_nor_gives_rights(
 @pytest.fixture(scope="module")
 def sbom(image: str) -> dict[str, Any]:
     """The SBOM in the image."""
+    # Takes seconds to import, and every run of pytest imports this file.
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
     text = run_python(image, "-m", "json.tool", SBOM)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     found: dict[str, Any] = json.loads(text)

@@ -16,6 +16,8 @@ from tests.lanes.building import MOCKA, at_gateway, between_pods, chain, gateway
 from tests.lanes.running import TIMEOUT, is_running, lanes
 from tests.running import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""

@@ -312,6 +312,7 @@ async def accepted(mesh: Mesh, folder: Path) -> None:
         processes.close()
 
 
+@pytest.mark.slow
 async def test_envoy_takes_all_that_there_is(tmp_path: Path) -> None:
     mesh = replace(
         MESH,
@@ -324,6 +325,7 @@ async def test_envoy_takes_all_that_there_is(tmp_path: Path) -> None:
     await accepted(mesh, tmp_path)
 
 
+@pytest.mark.slow
 async def test_what_envoy_does_not_take_is_refused_with_its_reason(tmp_path: Path) -> None:
     route = Route((Destination(HOST),), (Match(Text("regex", "(")),))
     mesh = replace(MESH, gateway=(RouteTable(("*",), (route,)),))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.chance import is_plausible
 from tests.lanes.building import at_gateway, deployment, gateway, service, to, write
 from tests.lanes.running import lanes
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.slow
 
 HOST = "mocka.default.svc.cluster.local"
 

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.chance import is_plausible
 from tests.lanes.building import MOCKA, at_gateway, chain, gateway, set_env, to, write
 from tests.lanes.running import K8S, lanes, versions_in
@@ -16,6 +18,8 @@ from tests.lanes.test_watch import WATCH, copy, load
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.slow
 
 _FAILING = K8S / "failing-v3"
 

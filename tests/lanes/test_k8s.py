@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from tests.chance import is_plausible
-from tests.lanes.running import K8S, lanes
+from tests.lanes.running import K8S
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.lanes.conftest import MoveTo
 
-WORKLOADS = K8S / "workloads"
+pytestmark = pytest.mark.slow
+
+
+def objects(*folders: str) -> list[dict[str, Any]]:
+    """All that the files of these folders hold."""
+    files = [file for folder in folders for file in sorted((K8S / folder).glob("*.yaml"))]
+    return [found for file in files for found in yaml.safe_load_all(file.read_text()) if found]
+
 
 WEIGHTED = {
     "asm/strict": {"v1 v1 v1": 0.5, "v2 v2 v2": 0.5},
@@ -35,14 +43,12 @@ PERMISSIVE = {
 
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_a_weighted_folder_splits_requests_and_never_mixes_versions(
-    name: str, tmp_path: Path
+    name: str, move_to: MoveTo
 ) -> None:
-    workloads = [WORKLOADS]
+    folders = ["workloads", name]
     if "v3/" in name:
-        workloads.append(K8S / name.partition("/")[0] / "workloads")
-    with lanes(*workloads, K8S / name, folder=tmp_path) as running:
-        seen = running.share(300)
-        assert running.stop() == 0
+        folders.append(f"{name.partition('/')[0]}/workloads")
+    seen = move_to(*objects(*folders)).share(300)
     assert set(seen) == set(WEIGHTED[name])
     for versions, share in WEIGHTED[name].items():
         assert is_plausible(seen[versions], 300, share), seen
@@ -50,12 +56,12 @@ def test_a_weighted_folder_splits_requests_and_never_mixes_versions(
 
 @pytest.mark.parametrize("name", PERMISSIVE)
 def test_a_permissive_folder_falls_back_to_the_baseline_and_comes_back(
-    name: str, tmp_path: Path
+    name: str, move_to: MoveTo
 ) -> None:
-    with lanes(WORKLOADS, K8S / name, folder=tmp_path) as running:
-        for lane, versions in (("s1", "v1 v1 v1"), ("s2", "v2 v1 v2"), ("s3", "v1 v3 v1")):
-            headers = {key: text.replace("LANE", lane) for key, text in PERMISSIVE[name].items()}
-            assert running.share(20, **headers) == {versions: 20}
+    running = move_to(*objects("workloads", name))
+    for lane, versions in (("s1", "v1 v1 v1"), ("s2", "v2 v1 v2"), ("s3", "v1 v3 v1")):
+        headers = {key: text.replace("LANE", lane) for key, text in PERMISSIVE[name].items()}
+        assert running.share(20, **headers) == {versions: 20}
 
 
 def test_the_table_of_folders_is_complete() -> None:

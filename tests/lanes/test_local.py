@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from mockservice.lanes.local import LocalPod
 
+pytestmark = pytest.mark.slow
+
 PLAIN = [
     *chain(mocka="v1", mockb="v1", mockc="v1"),
     gateway(),

@@ -14,6 +14,8 @@ from tests.running import request
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 HOP = "mocka.default.svc.cluster.local"
 V1, V2, V3 = ([to(HOP, version)] for version in ("v1", "v2", "v3"))
 

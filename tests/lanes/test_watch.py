@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.chance import is_plausible
 from tests.lanes.building import (
     CHAIN,
@@ -31,6 +33,8 @@ from tests.lanes.running import K8S, RunningLanes, lanes, versions_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.slow
 
 WATCH = ("--watch",)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from mockservice.manifests.documents import Document
 
+pytestmark = pytest.mark.slow
+
 # The first release with preStop's `sleep` enabled by default, and the latest known one.
 _KUBERNETES = ("1.30", kubernetes_validate.latest_version())
 _SHAPES = {**asm.SHAPES, **shapes_of_others.SHAPES}

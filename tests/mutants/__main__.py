@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.manifests.folders import K8S, LANES
-from tests.mutants.run import running
+from tests.mutants.run import Tried, running
 
 
 async def main(names: list[str], verbose: bool) -> int:
@@ -29,16 +29,25 @@ async def main(names: list[str], verbose: bool) -> int:
                 for mutant in sound.mutants():
                     tried = await sound.try_mutant(mutant)
                     outcomes[tried.outcome] += 1
-                    if verbose or tried.outcome == "missed":
-                        sys.stdout.write(f"  {tried.outcome:10} {tried.mutant} [{tried.changed}]\n")
-                        for line in tried.told[:3]:
-                            sys.stdout.write(f"                 {line[:300]}\n")
-                        sys.stdout.flush()
+                    _show(tried, verbose)
+                for app, header in sound.hops():
+                    tried = await sound.try_hop(app, header)
+                    outcomes[tried.outcome] += 1
+                    _show(tried, verbose)
         total += outcomes
         sys.stdout.write(f"{name}: {dict(outcomes)}\n")
         sys.stdout.flush()
     sys.stdout.write(f"all: {dict(total)}\n")
     return 1 if total["missed"] else 0
+
+
+def _show(tried: Tried, verbose: bool) -> None:
+    is_alarm = tried.outcome == "equivalent" and any(one.startswith("error") for one in tried.told)
+    if verbose or is_alarm or tried.outcome == "missed":
+        sys.stdout.write(f"  {tried.outcome:10} {tried.mutant} [{tried.changed}]\n")
+        for line in tried.told[:3]:
+            sys.stdout.write(f"                 {line[:300]}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
+from unittest.mock import patch
 
 import yaml
 
 from mockservice.lanes.errors import LanesError
-from mockservice.lanes.local import LocalLanes
+from mockservice.lanes.local import LocalLanes, LocalPod
 from mockservice.manifests.documents import read
 from mockservice.mesh.errors import RefusedError
 from mockservice.probe.load import Load, send
@@ -25,11 +26,18 @@ from mockservice.verify.run import verify
 from tests.mutants.mutations import Mutant, mutants
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
     from mockservice.mesh.lane_map import Entrance
 
+_FORGETFUL = """\
+import sys
+from mockservice import propagation
+propagation.CARRIED -= {sys.argv.pop().encode()}
+from mockservice.cli import main
+sys.exit(main(["serve"]))
+"""
 # Requests through one entrance: a lane of 10 % is missed once in seven million times.
 _ANSWERS = 150
 
@@ -68,6 +76,15 @@ class Sound:
         """All mutants whose breakage is not one of weights."""
         return [one for one in mutants(self.documents) if not one.is_weight]
 
+    def hops(self) -> list[tuple[str, str]]:
+        """Each app that calls another one, with each lane header that it could drop."""
+        mesh = self.lanes.lane_map.mesh
+        headers = {name for lane in self.lanes.lane_map.lanes for name, _ in lane.headers}
+        headers.update(carrier.trace_header for carrier in mesh.carriers)
+        topology = self.lanes.lane_map.topology
+        callers = [app for app in topology.apps if topology.callees(app)]
+        return [(app, header) for app in callers for header in sorted(headers)]
+
     async def try_mutant(self, mutant: Mutant) -> Tried:
         """Run a mutant."""
         write(self._file, mutant.documents)
@@ -75,19 +92,34 @@ class Sound:
             await self.lanes.reload()
         except (RefusedError, LanesError) as error:
             return Tried(mutant.name, "refused", (str(error),), "")
+        return await self._tell(mutant.name)
+
+    async def try_hop(self, app: str, header: str) -> Tried:
+        """Run the sound folder with an app whose pods do not carry a header."""
+        write(self._file, self.documents)
+        with dropping(app, header):
+            async with LocalLanes([self._file]) as lanes:
+                sound, self.lanes = self.lanes, lanes
+                try:
+                    return await self._tell(f"{app} drops {header}")
+                finally:
+                    self.lanes = sound
+
+    async def _tell(self, name: str) -> Tried:
+        """What `verify` says of the lanes as they are, held against what they answer."""
         verification = await verify(self.lanes.gateway_url, self.lanes.lane_map)
         problems = [one for one in verification.problems() if one.text not in self._told]
         told = tuple(f"{one.level}: {one.text}" for one in problems)
         answers = await self._ask()
         changed = _first_difference(self._answers, answers)
         if changed is None:
-            return Tried(mutant.name, "equivalent", told, "")
+            return Tried(name, "equivalent", told, "")
         errors = [one for one in problems if one.level == "error"]
         if any(_names(one.text, changed) for one in errors):
-            return Tried(mutant.name, "told", told, changed)
+            return Tried(name, "told", told, changed)
         if any(_names(one.text, changed) for one in problems):
-            return Tried(mutant.name, "noted", told, changed)
-        return Tried(mutant.name, "missed", told, changed)
+            return Tried(name, "noted", told, changed)
+        return Tried(name, "missed", told, changed)
 
     async def _ask(self) -> Answers:
         """The chains that requests through the sound folder's entrances get."""
@@ -99,6 +131,19 @@ class Sound:
                     seen[f"{outline(result)} {result.status}"] += 1
             answers[str(entrance)] = seen
         return answers
+
+
+@contextmanager
+def dropping(app: str, header: str) -> Iterator[None]:
+    """Let the pods of an app not carry a header, in lanes that start meanwhile."""
+    ordinary: property = LocalPod.__dict__["command"]
+
+    def command(pod: LocalPod) -> list[str]:
+        usual: list[str] = ordinary.__get__(pod)
+        return [*usual[:2], "-c", _FORGETFUL, header] if pod.pod.app == app else usual
+
+    with patch.object(LocalPod, "command", property(command)):
+        yield
 
 
 @asynccontextmanager
@@ -158,7 +203,7 @@ def _app_after(chain: str, others: Iterable[str]) -> str:
         return app
     # The gateway chooses the first hop. Where it has no route any more, all hops are gone.
     gone = {hop.partition("(")[0] for other in others for hop in other.split(" -> ")}
-    return " or ".join([GATEWAY, app, *(gone if not app else ())])
+    return " or ".join([GATEWAY, *sorted(gone if hops == ["(no hop)"] else {app})])
 
 
 def _names(text: str, changed: str) -> bool:

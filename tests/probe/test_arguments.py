@@ -1,8 +1,5 @@
 """The arguments: what is not allowed is named in one line, and ends with 2."""
 
-import subprocess
-import sys
-
 import pytest
 
 from mockservice.cli import main
@@ -56,12 +53,3 @@ def test_bad_arguments(arguments: list[str], line: str, capsys: pytest.CaptureFi
 def test_help_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["probe", "--help"]) == 0
     assert "--baseline" in capsys.readouterr().out
-
-
-def test_the_service_imports_nothing_of_the_probe() -> None:
-    names = (
-        "import sys, mockservice.serve; "
-        "print([name for name in sys.modules if name == 'rich' or '.probe' in name])"
-    )
-    done = subprocess.run([sys.executable, "-c", names], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

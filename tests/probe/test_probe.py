@@ -17,6 +17,8 @@ from mockservice.chain import Chain, Failure
 from tests.probe.gateway import Answer, chain, gateway, hops, text
 from tests.running import new_address, running, running_chain, wait_until
 
+pytestmark = pytest.mark.slow
+
 _COMMAND = [sys.executable, "-m", "mockservice", "probe"]
 
 

@@ -19,6 +19,7 @@ _SEED = 1
 _PROVED = {name: prove for rows in ROWS.values() for name, prove in rows.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prove", _PROVED.values(), ids=_PROVED)
 def test_it_holds(prove: Prove) -> None:
     findings = list(prove(Extent(short=True, seed=_SEED)))

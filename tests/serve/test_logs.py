@@ -31,6 +31,8 @@ from tests.running import (
 )
 from tests.serve.receiver import receiving
 
+pytestmark = pytest.mark.slow
+
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 _SPAN_ID = "b7ad6b7169203331"
 _TRACED = {"traceparent": f"00-{_TRACE_ID}-{_SPAN_ID}-01"}

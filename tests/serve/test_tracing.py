@@ -25,6 +25,8 @@ from tests.running import (
 )
 from tests.serve.receiver import Receiver, attributes, receiving
 
+pytestmark = pytest.mark.slow
+
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 _PARENT_ID = "b7ad6b7169203331"
 _SERVER, _CLIENT = Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT

@@ -1,12 +1,15 @@
-"""`mockservice ui` as a process, and its page in a browser."""
+"""The page: served by `mockservice ui` or from a thread, and open in a browser."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,13 +17,20 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import expect
 
+from mockservice.ui.server import PageServer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser, Locator, Page, Playwright, Request
 
+    from mockservice.ui.view import View
+
 TIMEOUT = 30.0
 """Seconds that the page gets to show something, on a busy machine."""
+
+_POLL = 50.0
+"""Milliseconds; by default a condition is asked for with every picture."""
 
 expect.set_options(timeout=TIMEOUT * 1000)
 
@@ -62,6 +72,27 @@ def serving(url: str, *options: str) -> Iterator[str]:
             process.stdout.close()
 
 
+@contextmanager
+def showing(view: View) -> Iterator[str]:
+    """Serve the page of a view from a thread, which costs less than a process; its URL."""
+    started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with PageServer(view, port=0) as page:
+            started.set_result((page.url, asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    url, loop, stop = started.result(TIMEOUT)
+    try:
+        yield url
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(TIMEOUT)
+
+
 def free_port() -> int:
     """A port that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -86,11 +117,18 @@ class Browsing:
         height: int = 800,
         scheme: Literal["light", "dark"] = "light",
         via: str | None = None,
+        moving: bool = False,
     ) -> Iterator[Page]:
-        """A page in a window of this size, closed with the block; reached from the page `via`."""
+        """A page in a window of this size, closed with the block.
+
+        Args:
+            via: the page from which it is reached, if any.
+            moving: whether requests are drawn as they run, which takes the browser much time.
+        """
         context = self.browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
+            reduced_motion="no-preference" if moving else "reduce",
             permissions=["clipboard-read", "clipboard-write"],
         )
         origin = urlsplit(url).netloc
@@ -137,6 +175,7 @@ def wait_for_requests(page: Page, count: int) -> None:
         "count => Number(document.querySelector('#request-count').textContent"
         ".replaceAll(',', '')) >= count",
         arg=count,
+        polling=_POLL,
         timeout=TIMEOUT * 1000,
     )
 

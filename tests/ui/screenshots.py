@@ -46,7 +46,7 @@ def take(browser: Browser, name: str, *manifests: Path, folder: Path) -> None:
     browsing = Browsing(browser)
     with lanes(*manifests, folder=folder, options=("--ui",)) as running:
         url = f"{running.events[0]['page']}?rate=60&last=500"
-        with browsing.open(url, WIDTH, HEIGHT) as page:
+        with browsing.open(url, WIDTH, HEIGHT, moving=True) as page:
             wait_for_requests(page, 1200)
             # As many dots as the eye can follow.
             page.get_by_label("Requests per second").fill("15")

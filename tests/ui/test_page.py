@@ -8,13 +8,15 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
 from mockservice.chain import Chain, Failure, Hop
+from mockservice.probe.judge import ByVersion
+from mockservice.ui.view import View
 from tests.probe.gateway import Answer, chain, gateway, hops, text
 from tests.ui import axe
 from tests.ui.browsing import (
@@ -24,15 +26,19 @@ from tests.ui.browsing import (
     requests_seen,
     serving,
     share,
+    showing,
     state,
     wait_for_requests,
 )
+from tests.ui.sending import wait_until_nothing_comes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from email.message import Message
 
     from playwright.sync_api import Page
+
+pytestmark = pytest.mark.slow
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -43,18 +49,24 @@ def page_of(
     answer: Callable[[int, Message], Answer],
     *options: str,
     query: str = "?rate=50",
+    moving: bool = False,
+    **view: Any,
 ) -> Iterator[Page]:
-    """The page of a gateway that answers so."""
+    """The page of a gateway that answers so: of `mockservice ui` with options, or of a view.
+
+    Where neither says otherwise, lanes are strict.
+    """
+    view.setdefault("judge", ByVersion(is_strict=True))
     with (
         gateway(answer) as asked,
-        serving(asked.url, *options) as url,
-        browsing.open(url + query) as page,
+        serving(asked.url, *options) if options else showing(View(asked.url, **view)) as url,
+        browsing.open(url + query, moving=moving) as page,
     ):
         yield page
 
 
 def test_a_request_is_seen_at_every_pod_that_it_passes(browsing: Browsing) -> None:
-    with page_of(browsing, lambda *_: chain("v1 v1 v1")) as page:
+    with page_of(browsing, lambda *_: chain("v1 v1 v1"), moving=True) as page:
         wait_for_requests(page, 20)
         assert page.locator("#pods thead th").all_text_contents() == [
             "lane",
@@ -206,7 +218,7 @@ def test_a_failure_moves_nothing(browsing: Browsing) -> None:
 def test_edges_keep_apart_what_leaks_falls_back_and_does_neither(browsing: Browsing) -> None:
     answers = [chain("v1 v1 v1")] * 6 + [chain("v1 v2 v1")] + [chain("v2 v1 v3")] * 3
 
-    with page_of(browsing, lambda number, _: answers[number % 10], "--baseline", "v1") as page:
+    with page_of(browsing, lambda number, _: answers[number % 10], judge=ByVersion("v1")) as page:
         wait_for_requests(page, 120)
         page.get_by_role("button", name="Pause").click()
         widths = {
@@ -329,7 +341,7 @@ def test_the_controls_do_what_they_say_and_the_address_holds_them(browsing: Brow
             "header": ["x-asm-prefer-tag: v2"],
             "paused": ["1"],
         }
-        time.sleep(0.3)
+        wait_until_nothing_comes(asked_with)
         sent = len(asked_with)
         page.reload()
         expect(page.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "true")
@@ -406,10 +418,7 @@ def test_nothing_is_sent_unless_a_page_is_open(browsing: Browsing) -> None:
         assert asked.requests == []
         with browsing.open(url) as page:
             wait_for_requests(page, 3)
-        time.sleep(0.5)
-        sent = len(asked.requests)
-        time.sleep(0.5)
-        assert len(asked.requests) == sent
+        wait_until_nothing_comes(asked.requests)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -423,10 +432,10 @@ def test_it_fits_and_has_no_serious_accessibility_fault(
         chain("v3 v2 v3"),
         chain("v2", Failure("mockb", "unreachable", "connection refused")),
     ]
-    options = ("--baseline", "v1", "--expect", "v1=1,v2=2,v3=1")
+    weights = {"v1": 1, "v2": 2, "v3": 1}
     with (
         gateway(lambda number, _: answers[number % 4]) as asked,
-        serving(asked.url, *options) as url,
+        showing(View(asked.url, judge=ByVersion("v1"), expected=weights)) as url,
         browsing.open(f"{url}?rate=50", width, 800, scheme) as page,
     ):
         wait_for_requests(page, 12)
@@ -442,7 +451,8 @@ def test_it_fits_and_has_no_serious_accessibility_fault(
 
 
 def test_who_asks_for_less_motion_sees_no_dots(browsing: Browsing) -> None:
-    with page_of(browsing, lambda *_: chain("v1")) as page:
+    with page_of(browsing, lambda *_: chain("v1"), moving=True) as page:
+        expect(page.locator("#moving .dot").first).to_be_attached()
         page.emulate_media(reduced_motion="reduce")
         page.reload()
         wait_for_requests(page, 10)
@@ -453,7 +463,8 @@ def test_who_asks_for_less_motion_sees_no_dots(browsing: Browsing) -> None:
 def test_a_leak_far_down_a_long_chain_is_seen_there(browsing: Browsing) -> None:
     long = [Hop(f"app{place}", "v1", f"10.0.0.{place}") for place in range(30)]
     long.append(Hop("app30", "v2", "10.0.0.30"))
-    with page_of(browsing, lambda *_: Answer(Chain(tuple(long)).to_json())) as page:
+    answer = Answer(Chain(tuple(long)).to_json())
+    with page_of(browsing, lambda *_: answer, moving=True) as page:
         wait_for_requests(page, 5)
         expect(page.locator("#pods thead th")).to_have_count(33)
         expect(page.locator("#edges .leak")).to_have_count(1)
@@ -465,7 +476,8 @@ def test_names_that_objects_have_are_names_like_others(browsing: Browsing) -> No
     first = Hop("constructor", "__proto__", "10.0.0.1", 200, 2.0, names)
     second = Hop("b", "constructor", "10.0.0.2", 200, 1.0, {"traceparent": "c"})
     answer = Answer(Chain((first, second)).to_json())
-    with page_of(browsing, lambda *_: answer, "--expect", "constructor=1,toString=1") as page:
+    weights = {"constructor": 1, "toString": 1}
+    with page_of(browsing, lambda *_: answer, expected=weights) as page:
         wait_for_requests(page, 5)
         expect(page.locator(".share .expected")).to_have_text(
             ["expected 0.0 %", "expected 50.0 %", "expected 50.0 %"]
@@ -480,7 +492,7 @@ def test_what_another_site_leads_to_waits_for_its_user(browsing: Browsing) -> No
     with (
         gateway(lambda *_: other) as site,
         gateway(lambda *_: chain("v1")) as asked,
-        serving(asked.url) as url,
+        showing(View(asked.url)) as url,
         browsing.open(f"{url}?rate=50&header=x-lane:%20a", via=site.url) as page,
     ):
         expect(page.locator("#status")).to_have_text("paused")

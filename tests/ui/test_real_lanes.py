@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.chance import is_plausible
@@ -16,6 +17,8 @@ from tests.ui.browsing import Browsing, nodes, requests_seen, share, wait_for_re
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+pytestmark = pytest.mark.slow
 
 COUNT = 200
 

@@ -17,6 +17,7 @@ from mockservice.ui.server import MAX_STREAMS, PageServer
 from mockservice.ui.view import View
 from tests.probe.gateway import Answer, chain, gateway
 from tests.running import Response, request
+from tests.ui.sending import wait_until_nothing_comes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -206,10 +207,11 @@ async def test_nothing_is_sent_until_controls_are_right(session: aiohttp.ClientS
             await messages(socket, "result", 1)
             await socket.send_json(CONTROLS | {"headers": ["nonsense"]})
             await messages(socket, "refused", 1)
-            await asyncio.sleep(0.2)
-            sent = len(asked.requests)
-            await asyncio.sleep(0.3)
-            assert len(asked.requests) == sent
+            await asyncio.to_thread(wait_until_nothing_comes, asked.requests)
+            await socket.send_json(CONTROLS | {"headers": ["x-lane: a"]})
+            async with asyncio.timeout(20):
+                while asked.requests[-1]["x-lane"] != "a":
+                    await asyncio.sleep(0.01)
 
 
 async def test_a_page_may_ask_for_no_url(session: aiohttp.ClientSession) -> None:
@@ -296,10 +298,7 @@ async def test_nothing_is_sent_for_a_page_that_is_closed(
             await socket.send_json(CONTROLS | {"rate": 100})
             await messages(socket, "result", 1)
             await socket.close()
-            await asyncio.sleep(0.3)
-            sent = len(asked.requests)
-            await asyncio.sleep(0.3)
-            assert len(asked.requests) == sent
+            await asyncio.to_thread(wait_until_nothing_comes, asked.requests)
 
 
 async def test_pages_are_closed_when_it_ends(session: aiohttp.ClientSession) -> None:

@@ -1,0 +1,49 @@
+"""`make test-fast` leaves out the tests marked `slow`: only those start an Envoy or a browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_started: list[list[str]] = []
+"""The commands of the processes that the current test has started."""
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    # https://docs.python.org/3/library/subprocess.html: executable, args, cwd, env.
+    if event == "subprocess.Popen":
+        command = arguments[1]
+        words = [command] if isinstance(command, (str, bytes)) else command
+        _started.append([os.fsdecode(word) for word in words])
+
+
+sys.addaudithook(_note)
+
+
+def is_heavy(command: Sequence[str]) -> bool:
+    """Whether a command starts an Envoy or a browser."""
+    name = Path(command[0]).name
+    return (
+        name in ("envoy", "chromium")
+        or "playwright" in command[0]
+        or ("mockservice", "lanes") in pairwise(command)
+    )
+
+
+@pytest.fixture(autouse=True)
+def _only_slow_tests_start_an_envoy_or_a_browser(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    # What the fixtures of its module have started counts as started by the test.
+    commands = _started.copy()
+    _started.clear()
+    if request.node.get_closest_marker("slow") is None:
+        heavy = [command for command in commands if is_heavy(command)]
+        assert heavy == [], "a test that starts an Envoy or a browser must be marked slow"
