@@ -46,11 +46,8 @@ _APPLY_TIMEOUT: Final = 15.0
 _DRAIN_TIME: Final = 10
 """Seconds that a removed listener's connections may still take."""
 _POLL: Final = 0.02
-_SETTLE: Final = 0.3
-"""Seconds until the worker thread uses new routes after the main thread has applied them.
-
-Much longer than needed.
-"""
+_NO_HOST: Final = b"GET / HTTP/1.1\r\n\r\n"
+"""A request that Envoy answers by itself, with 400 (RFC 9112 section 3.2)."""
 
 
 class Proxy:
@@ -109,7 +106,7 @@ class Proxy:
             clusters = old.clusters | new.clusters
             await self._apply(Configuration(clusters, listeners, routes))
             await self._apply(Configuration(clusters, listeners, old.routes | new.routes))
-            await asyncio.sleep(_SETTLE)
+            await self._until_worker_is_current(new)
         self._last = configuration
 
     async def trim(self) -> None:
@@ -266,6 +263,25 @@ class Proxy:
             where = f"{address['address']}:{address['port_value']}"
             raise self._error(f"does not listen at {where}") from None
 
+    async def _until_worker_is_current(self, configuration: Configuration) -> None:
+        """Wait until the worker thread uses what the main thread has applied.
+
+        The main thread queues it for the worker before it reports it. What the worker answers
+        after that, it answers with the new routes; the second answer is from the next turn of its
+        event loop for certain.
+
+        Raises:
+            LanesError: the worker does not answer.
+        """
+        listener = next(iter(configuration.listeners.values()))
+        address = listener["address"]["socket_address"]
+        try:
+            async with asyncio.timeout(_APPLY_TIMEOUT):
+                for _ in range(2):
+                    await _answer(address["address"], address["port_value"], _NO_HOST)
+        except (TimeoutError, OSError):
+            raise self._error("does not answer requests") from None
+
     async def _until_zero(self, wanted: set[str], filter_text: str, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
@@ -312,3 +328,11 @@ async def _is_listening(ip: str, port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+async def _answer(ip: str, port: int, request: bytes) -> None:
+    """Send a request and wait for the first byte of an answer."""
+    reader, writer = await asyncio.open_connection(ip, port)
+    writer.write(request)
+    await reader.read(1)
+    writer.close()
