@@ -74,6 +74,7 @@ class _Reader:
         for draft in self._drafts:
             self._read_rules(draft, kinds_of_requests)
         baseline = self._read_baseline(kinds_of_requests)
+        self._doubt_names()
         for draft in [*self._drafts, *([baseline] if baseline else [])]:
             self._read_names(draft)
         if baseline is not None:
@@ -109,18 +110,25 @@ class _Reader:
                     yield route, match
 
     def _header_tokens(self) -> Iterator[tuple[HeaderTexts, Source | None]]:
-        """What headers rules ask for: of the lane header itself at the gateway too."""
-        for route, match in self._matches_between_pods():
-            headers = tuple((name.lower(), text) for name, text in match.headers)
+        """What headers rules ask for: of the lane header itself at the gateway too.
+
+        Other headers beside it belong to the token only where no rule does without them.
+        """
+        asked = [
+            (tuple((name.lower(), text) for name, text in match.headers), route.source, is_call)
+            for tables, is_call in ((self._mesh.calls, True), (self._mesh.gateway, False))
+            for table in tables
+            for route in table.routes
+            for match in route.matches
+            if match.headers
+        ]
+        alone = {headers for headers, _, _ in asked if len(headers) == 1}
+        for headers, source, is_call in asked:
             own = tuple(pair for pair in headers if pair[0] == self._lane_header)
-            if headers:
-                yield own or headers, route.source
+            if own or is_call:
+                yield own if own in alone else headers, source
         for table in self._mesh.gateway:
             for route in table.routes:
-                for match in route.matches:
-                    for name, text in match.headers:
-                        if name.lower() == self._lane_header:
-                            yield ((name.lower(), text),), route.source
                 for name, value in _set_headers(route):
                     if name.lower() == self._lane_header:
                         yield ((name.lower(), Text("exact", value)),), route.source
@@ -137,10 +145,13 @@ class _Reader:
                     Note(f"{source} matches {asked}: no value for it can be made up", source)
                 )
                 continue
-            drafts[headers] = _Draft(_header_name(values, headers), headers, values, source=source)
+            if all(one.values != values for one in drafts.values()):
+                own = [pair for pair in headers if pair[0] == self._lane_header]
+                name = _header_name(values, tuple(own) or headers)
+                drafts[headers] = _Draft(name, headers, values, source=source)
         names = Counter(draft.name for draft in drafts.values())
         for draft in drafts.values():
-            if names[draft.name] > 1 and draft.values[0][0] != self._lane_header:
+            if names[draft.name] > 1 and [one for one, _ in draft.values] != [self._lane_header]:
                 draft.name = ", ".join(f"{name}: {value}" for name, value in draft.values)
         return list(drafts.values())
 
@@ -241,23 +252,34 @@ class _Reader:
                         routes, Request(path, method, {**dict(headers), **values}), plain
                     )
                     led += _marked(first_route(routes, plain), draft)
-            led = self._without_others(draft, app, led)
             found = self._versions_at(app, led)
             if found:
                 draft.ruled[app] = found
                 if len({(one.host, one.subset) for one in led}) > 1 and len(found) > 1:
                     draft.split.add(app)
 
-    def _without_others(self, draft: _Draft, app: str, led: list[Destination]) -> list[Destination]:
-        """Without the subsets that are named like another lane, where subsets name lanes."""
-        names = {one.name for one in self._drafts} - {draft.name}
-        others = [one for one in led if self._names_subsets and one.subset in names]
-        if not draft.headers or not others:
-            return led
-        subsets = ", ".join(dict.fromkeys(str(one.subset) for one in others))
-        text = f"lane {draft.name}: a rule leads it to {app} of lane {subsets}"
-        self._notes.append(Note(text, draft.source))
-        return [one for one in led if one not in others]
+    def _doubt_names(self) -> None:
+        """Where subsets name lanes, do not believe a rule that leads a lane to another's subset.
+
+        It may share that lane's pods, but not where no rule leads the other lane there.
+        """
+        if not self._names_subsets:
+            return
+        for app in self._topology.apps:
+            for draft in self._drafts:
+                for other in self._drafts:
+                    theirs = self._topology.pods_of_subset(app, other.name)
+                    is_turned = (
+                        draft is not other
+                        and bool(draft.headers)
+                        and theirs
+                        and app not in other.ruled
+                        and draft.ruled.get(app) == versions(theirs)
+                    )
+                    if is_turned:
+                        text = f"lane {draft.name}: a rule leads it to {app} of lane {other.name}"
+                        self._notes.append(Note(text, draft.source, fails=True))
+                        del draft.ruled[app]
 
     def _read_baseline(
         self, kinds_of_requests: list[tuple[str | None, str, str, Pairs]]
@@ -389,6 +411,8 @@ class _Reader:
         explicit = draft.explicit(app) or frozenset()
         if app in draft.split or explicit == usual:
             return explicit
+        # A rule may lead a lane to others' pods on purpose, unless it has several of its own.
+        is_meant = app not in draft.named and self._apps_with(draft, usual) < 2
         theirs = [found for one in others if (found := one.explicit(app))]
         if baselines is not None:
             theirs.append(baselines.versions)
@@ -400,7 +424,7 @@ class _Reader:
                 wanted = usual
             elif taken:
                 wanted = explicit - taken or explicit
-        elif usual is not None and explicit in theirs:
+        elif usual is not None and explicit in theirs and not is_meant:
             wanted = usual
         if wanted != explicit:
             self._disagree(draft.name, app, explicit, wanted)
@@ -423,6 +447,10 @@ class _Reader:
             return None
         usual = frozenset({ranked[0][0]})
         return usual if usual <= self._topology.versions(app) else None
+
+    def _apps_with(self, draft: _Draft, found: Versions | None) -> int:
+        """At how many apps a lane has these versions."""
+        return sum(draft.explicit(app) == found for app in self._topology.apps)
 
     def _has_routes(self, app: str) -> bool:
         calls = self._topology.calls_to(app)
@@ -503,10 +531,9 @@ def _either(found: Versions) -> str:
 
 
 def _header_name(values: Pairs, headers: HeaderTexts) -> str:
-    return ", ".join(
-        name if text.kind == "present" else value
-        for (name, value), (_, text) in zip(values, headers, strict=True)
-    )
+    """What a lane of these headers is called: by their values, or by a header to be just there."""
+    known = dict(values)
+    return ", ".join(name if text.kind == "present" else known[name] for name, text in headers)
 
 
 def _shown(labels: Pairs) -> str:

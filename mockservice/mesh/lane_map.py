@@ -312,6 +312,11 @@ class LaneMap:
                 return lane.name
         return None
 
+    def _are_told_by_headers(self, lanes: set[str | None]) -> bool:
+        """Whether each of these lanes but the baseline is one of headers."""
+        known = [self.lane(name) for name in lanes if name != self.baseline]
+        return all(one is not None and one.headers for one in known)
+
     def _lane_taken(
         self,
         shares: list[Share],
@@ -323,6 +328,8 @@ class LaneMap:
         asked = None if received is None else self.lane_by_headers(received)
         if asked is not None and asked.name in lanes:
             return asked.name
+        if received is not None and self.baseline in lanes and self._are_told_by_headers(lanes):
+            return self.baseline
         if first is None:
             return None
         app, version = first
