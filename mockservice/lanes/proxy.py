@@ -19,6 +19,7 @@ from mockservice.lanes.errors import LanesError
 from mockservice.mesh.errors import RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from mockservice.lanes.processes import Child, Processes
@@ -45,6 +46,11 @@ _START_TIMEOUT: Final = 30.0
 _APPLY_TIMEOUT: Final = 15.0
 _DRAIN_TIME: Final = 10
 """Seconds that a removed listener's connections may still take."""
+_DRAIN_GRACE: Final = 2.0
+_DRAINING: Final = {
+    "listener_manager.total_filter_chains_draining",
+    "listener_manager.total_listeners_draining",
+}
 _POLL: Final = 0.02
 _NO_HOST: Final = b"GET / HTTP/1.1\r\n\r\n"
 """A request that Envoy answers by itself, with 400 (RFC 9112 section 3.2)."""
@@ -99,6 +105,8 @@ class Proxy:
             self._child = await self._start(configuration)
         else:
             old, new = self._last, configuration
+            # Connections kept from before a listener has changed use its old sidecar script, until
+            # they are drained.
             listeners = old.listeners | new.listeners
             routes = new.routes | old.routes
             await self._apply(Configuration(new.clusters | old.clusters, listeners, routes))
@@ -107,6 +115,8 @@ class Proxy:
             await self._apply(Configuration(clusters, listeners, routes))
             await self._apply(Configuration(clusters, listeners, old.routes | new.routes))
             await self._until_worker_is_current(new)
+            if any(old.listeners.get(name, one) != one for name, one in new.listeners.items()):
+                await self._until_zero(_DRAINING, "draining$", _DRAIN_TIME + _DRAIN_GRACE)
         self._last = configuration
 
     async def trim(self) -> None:
@@ -282,7 +292,7 @@ class Proxy:
         except (TimeoutError, OSError):
             raise self._error("does not answer requests") from None
 
-    async def _until_zero(self, wanted: set[str], filter_text: str, timeout: float) -> None:
+    async def _until_zero(self, wanted: Collection[str], filter_text: str, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
                 while True:

@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from mockservice.lanes import addresses, envoy
+from mockservice.lanes import addresses, envoy, proxy
 from mockservice.lanes.errors import LanesError
 from mockservice.lanes.local import LocalLanes
 from mockservice.mesh.errors import RefusedError
-from tests.lanes.building import MOCKA, at_gateway, chain, gateway, service, set_env, to, write
+from tests.lanes.building import (
+    CHAIN,
+    MOCKA,
+    at_gateway,
+    chain,
+    gateway,
+    service,
+    set_env,
+    to,
+    write,
+)
 from tests.lanes.running import versions_in
 from tests.lanes.test_lanes import TRACE_ID, permissive
 
@@ -144,3 +154,25 @@ async def test_a_pod_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(LanesError, match=r"^mockb-v1-0 does not start: .*PYTHONHASHSEED"):
         await lanes.__aenter__()
     assert lanes.pods == []
+
+
+async def test_another_trace_header_counts_on_connections_that_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy, "_DRAIN_TIME", 2)
+    path = tmp_path / "mock.yaml"
+    before, after = permissive(TRACE_ID), permissive(TRACE_ID | {"traceHeader": "x-other"})
+    for objects in (before, after):
+        for app in CHAIN:
+            set_env(objects, app, lane_headers="x-journey, x-other")
+    async with LocalLanes([write(path, *before)]) as lanes:
+        url = f"{lanes.gateway_url}/mock"
+        # The pods keep these connections. No hop carries the route header: only sidecars know it.
+        for number in range(4):
+            tags = {"x_journey_lane": "s2", "x_journey": f"old-{number}"}
+            assert await get(url, **tags) == "v2 v1 v2"
+        write(path, *after)
+        assert await lanes.reload()
+        for number in range(4):
+            tags = {"x_journey_lane": "s2", "x_other": f"new-{number}"}
+            assert await get(url, **tags) == "v2 v1 v2"
