@@ -6,6 +6,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mockservice.probe.result import GATEWAY
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -51,7 +53,11 @@ def _hops(document: Json) -> frozenset[str]:
     if kind in ("VirtualService", "HTTPRoute"):
         hosts = [value for _, value in _found(spec, "host")]
         backends = [one["name"] for _, refs in _found(spec, "backendRefs") for one in refs]
-        return frozenset(one.partition(".")[0].partition("-")[0] for one in hosts + backends)
+        apps = {one.partition(".")[0].partition("-")[0] for one in hosts + backends}
+        at_gateway = "gateways" in spec or any(
+            one.get("kind") != "Service" for one in spec.get("parentRefs", [])
+        )
+        return frozenset({*apps, GATEWAY} if at_gateway else apps)
     return frozenset(one["name"] for one in spec.get("services", []))
 
 
