@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mockservice.probe.load import Load, Result
 
 
+_EITHER: Final = "a fallback or a leak"
 _UNSEEN: Final = "whether a lane fell back without need cannot be seen: --manifests tells it"
 
 
@@ -71,6 +72,8 @@ class Judge(Protocol):
 
     baseline: str | None
     """The lane that stands in for others; None: none does, or it is not known."""
+    untold: str
+    """What is said of a chain of several versions where nobody can tell whether they may be."""
 
     @property
     def notes(self) -> tuple[Note, ...] | None:
@@ -78,6 +81,12 @@ class Judge(Protocol):
 
     def judge(self, result: Result) -> Judgement:
         """Judge one request."""
+
+    def lane_of_pods(self, app: str, version: str) -> str:
+        """The lane whose own the pods of an app's version are; of nobody's, their version."""
+
+    def serves(self, lane: str | None, caller: str) -> str | None:
+        """The lane whose pods are to answer a lane's calls from an app; None: cannot be told."""
 
     def kept(self, requests: int) -> tuple[str, ...]:
         """What can be said where none of so many requests left its lane, and what cannot."""
@@ -98,6 +107,7 @@ class ByVersion:
     def __init__(self, baseline: str | None = None, is_strict: bool = False) -> None:
         self.baseline = baseline
         self.is_strict = is_strict
+        self.untold = f"{_EITHER}, which --manifests, --baseline or --strict tells"
         self.notes: tuple[Note, ...] | None = None
 
     def judge(self, result: Result) -> Judgement:
@@ -109,16 +119,25 @@ class ByVersion:
             for place, hop in enumerate(hops)
             if lane is not None and hop.version == baseline != lane
         )
-        every_place = frozenset(range(len(hops)))
+        # In strict lanes the first hop's version is the right one of all.
+        unjudged = frozenset(() if self.is_strict else range(len(hops)))
         left = leaving_hop(hops, baseline)
         if left is None:
-            return Judgement(lane, (), fallbacks, unjudged=every_place)
+            return Judgement(lane, (), fallbacks, unjudged=unjudged)
         if baseline is None and not self.is_strict:
-            return Judgement(lane, (), fallbacks, is_mixed=True, unjudged=every_place)
+            return Judgement(lane, (), fallbacks, is_mixed=True, unjudged=unjudged)
         start = next(hop for hop in hops if hop.version != baseline)
         place = next(place for place, hop in enumerate(hops) if hop is left)
         leak = Leak(start.version, left.app, left.version, "", outline(result))
-        return Judgement(lane, ((place, leak),), fallbacks, unjudged=every_place)
+        return Judgement(lane, ((place, leak),), fallbacks, unjudged=unjudged)
+
+    def lane_of_pods(self, app: str, version: str) -> str:  # noqa: ARG002
+        """The lane whose own the pods of an app's version are: the version."""
+        return version
+
+    def serves(self, lane: str | None, caller: str) -> str | None:  # noqa: ARG002
+        """The lane whose pods are to answer a lane's calls from an app: the same lane."""
+        return lane
 
     def kept(self, requests: int) -> tuple[str, ...]:
         """What can be said where none of so many requests left its lane, and what cannot."""
@@ -143,7 +162,17 @@ class ByMap:
     def __init__(self, lane_map: LaneMap) -> None:
         self.lane_map = lane_map
         self.baseline = lane_map.baseline
+        self.untold = f"{_EITHER}: the lane of the request cannot be told"
         self.notes: tuple[Note, ...] | None = lane_map.notes
+        # What several lanes own is the baseline's, or the first one's.
+        lanes = sorted(lane_map.lanes, key=lambda lane: lane.name != lane_map.baseline)
+        self._owners = {
+            (app, version): lane.name
+            for lane in reversed(lanes)
+            for app, owed in lane.owed.items()
+            if owed.is_own
+            for version in owed.versions
+        }
 
     def judge(self, result: Result) -> Judgement:
         """Judge one request."""
@@ -177,6 +206,18 @@ class ByMap:
         )
         unjudged = frozenset(place for place, hop in enumerate(hops) if hop.app not in lane.owed)
         return Judgement(lane.name, tuple(leaks), fallbacks, may_fail, unjudged=unjudged)
+
+    def lane_of_pods(self, app: str, version: str) -> str:
+        """The lane whose own the pods of an app's version are; of nobody's, their version."""
+        return self._owners.get((app, version), version)
+
+    def serves(self, lane: str | None, caller: str) -> str | None:
+        """The lane whose pods are to answer a lane's calls from an app; None: cannot be told."""
+        for app in self.lane_map.topology.callees(caller):
+            owed = self.lane_map.owed(lane, app)
+            if owed is not None and not owed.is_own and owed.versions:
+                return self.lane_of_pods(app, min(owed.versions))
+        return lane
 
     def kept(self, requests: int) -> tuple[str, ...]:
         """What can be said where none of so many requests left its lane, and what cannot."""

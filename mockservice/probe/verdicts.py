@@ -65,9 +65,8 @@ def isolation(tally: Tally) -> Verdict:
     if reasons:
         return Verdict(ISOLATION, False, tuple(reasons))
     if tally.mixed:
-        cannot_tell = "a fallback or a leak, which --manifests, --baseline or --strict tells"
         reasons = [
-            f"{chain}: {cannot_tell} ({requests_text(count)})"
+            f"{chain}: {tally.judge.untold} ({requests_text(count)})"
             for chain, count in tally.mixed.most_common()
         ]
         return Verdict(ISOLATION, None, tuple(reasons))

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import WSMsgType, web
 
+from mockservice.probe.consistency import Consistency
 from mockservice.probe.load import Sender
 from mockservice.ui.seen import to_json
 from mockservice.ui.view import Controls
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 PORT: Final = 8090
 MAX_STREAMS: Final = 8
 """Pages that may be open at the same time."""
+MAX_COMPARED: Final = 500
+"""Results, the latest, of which a page is told where calls that look the same went several ways."""
 
 _TYPES: Final = {
     ".html": "text/html",
@@ -197,6 +200,7 @@ class _Stream:
         self._transport = transport
         self._view = view
         self._controls = Controls()
+        self._consistency = Consistency(MAX_COMPARED)
         self._sender = Sender(view.load(self._controls))
 
     async def run(self) -> None:
@@ -215,8 +219,9 @@ class _Stream:
     async def show(self, view: View) -> None:
         """Switch to another view."""
         self._view = view
+        self._consistency = Consistency(MAX_COMPARED)
         self._sender.change(view.load(self._controls))
-        await self._send_text(view.to_json())
+        await self._send_text(view.to_json(self._controls))
 
     async def refuse(self, problem: str) -> None:
         """Send the reason for a refusal and close the stream."""
@@ -239,9 +244,10 @@ class _Stream:
             await self._socket.send_str(text)
 
     async def _apply_controls(self, text: str) -> None:
-        reply = {"type": "accepted"}
         try:
             self._controls = Controls.from_json(text)
+            weights = self._view.weights(self._controls)
+            reply = {"type": "accepted", "weights": weights}
         except ValueError as error:
             # Send no requests until the controls are valid.
             self._controls = Controls()
@@ -253,7 +259,8 @@ class _Stream:
         try:
             async with aclosing(self._sender.results()) as results:
                 async for result in results:
-                    await self._socket.send_str(to_json(result, self._view))
+                    text = to_json(result, self._view, self._consistency)
+                    await self._socket.send_str(text)
         except ConnectionError:
             # The page has gone; `run` is about to end.
             pass

@@ -23,6 +23,8 @@ MAX_RATE: Final = 100.0
 """Requests per second."""
 MAX_HEADERS: Final = 16
 """Headers that a page may set."""
+MAX_NOTES: Final = 100
+"""Notes on the manifests that a page shows."""
 
 _ALLOWED_RATE: Final = f"requests per second, from {MIN_RATE:g} to {MAX_RATE:g}"
 
@@ -53,12 +55,15 @@ class View:
     trace_url: str | None = None
     """The URL of a trace, with `{id}` for the trace id."""
 
+    def weights(self, controls: Controls) -> Mapping[str, float] | None:
+        """The weights of the lanes that requests with these controls enter."""
+        return self.judge.weights(self.load(controls)) if self.expected is None else self.expected
+
     @property
-    def weights(self) -> Mapping[str, float] | None:
-        """The weights of the lanes that requests with the view's headers enter."""
-        if self.expected is not None:
-            return self.expected
-        return self.judge.weights(Load(self.url, headers=self.headers))
+    def notes(self) -> list[dict[str, Any]]:
+        """What is to be told of the manifests: first the notes that make lanes fail."""
+        notes = sorted(self.judge.notes or (), key=lambda note: not note.fails)
+        return [{"text": str(note), "fails": note.fails} for note in notes[:MAX_NOTES]]
 
     def load(self, controls: Controls) -> Load:
         """Return the load for a page's controls."""
@@ -71,8 +76,14 @@ class View:
             timeout=self.timeout,
         )
 
-    def to_json(self) -> str:
-        """Return the message that tells a page about this view."""
+    def to_json(self, controls: Controls | None = None) -> str:
+        """Return the message that tells a page about this view.
+
+        Args:
+            controls: of the page; None if it has not set any yet.
+        """
+        own = tuple(field for field in self.headers if field[0] != "host")
+        controls = controls or Controls(headers=own)
         return json.dumps(
             {
                 "type": "view",
@@ -80,9 +91,12 @@ class View:
                 "rate": self.rate,
                 "minRate": MIN_RATE,
                 "maxRate": MAX_RATE,
-                "headers": [f"{name}: {value}" for name, value in self.headers if name != "host"],
+                "headers": [f"{name}: {value}" for name, value in own],
                 "baseline": self.judge.baseline,
-                "weights": self.weights,
+                "weights": self.weights(controls),
+                # What a chain of several versions is where nobody can tell.
+                "untold": self.judge.untold,
+                "notes": self.notes,
                 "traceUrl": self.trace_url,
             }
         )

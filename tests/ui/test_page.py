@@ -30,11 +30,13 @@ from tests.ui.browsing import (
     state,
     wait_for_requests,
 )
+from tests.ui.rules import by_rules, copy_rules, cut
 from tests.ui.sending import wait_until_nothing_comes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from email.message import Message
+    from pathlib import Path
 
     from playwright.sync_api import Page
 
@@ -105,7 +107,104 @@ def test_a_fallback_is_one_and_a_leak_is_another(browsing: Browsing) -> None:
         expect(page.locator("#edges .fallback")).to_have_count(0)
         expect(page.locator("#edges .leak")).to_have_count(1)
         expect(page.locator("#leak-list .chain .leak")).to_have_text("mockb(v1)")
+        expect(page.locator("#leak-list .reason")).to_have_text("mockb(v1) left lane v2")
+        expect(page.locator("#mixed")).to_be_hidden()
         expect(page.locator("#status")).to_contain_text(re.compile(r" \d+ leaked"))
+
+
+def test_of_several_versions_the_page_says_what_tells_a_leak(browsing: Browsing) -> None:
+    with page_of(browsing, lambda *_: chain("v2 v1 v2"), "--rate", "50", query="") as page:
+        expect(page.locator("#mixed")).to_have_text(
+            re.compile(
+                r"\d+ requests of several versions: a fallback or a leak,"
+                r" which --manifests, --baseline or --strict tells"
+            )
+        )
+        expect(page.locator("#edges .edge")).to_have_count(3)
+        expect(page.locator("#edges .leak")).to_have_count(0)
+        expect(page.locator("#leak-count")).to_have_text("0")
+        expect(page.locator("#status")).to_have_text("requests are answered")
+
+
+def test_calls_that_look_the_same_and_go_several_ways_are_red(
+    browsing: Browsing, axe_source: str
+) -> None:
+    turned = threading.Event()
+
+    def answer(number: int, asked: Message) -> Answer:
+        price = "blue" if turned.is_set() and number % 2 else "v1"
+        headers = {"x-lane": "base", "my-id": asked["traceparent"]}
+        return Answer(Chain(hops(f"base base {price}", headers)).to_json())
+
+    with page_of(browsing, answer, "--rate", "50", query="") as page:
+        wait_for_requests(page, 20)
+        expect(page.locator("#leak-count")).to_have_text("0")
+        turned.set()
+        reason = re.compile(
+            r"after mockb\(base\) with x-lane: base, mockc is v1 in \d+ and blue in \d+ requests:"
+            r" no rule keeps the lane at mockc"
+        )
+        expect(page.locator("#leak-list .reason")).to_have_text(reason)
+        # Both ways are.
+        expect(page.locator("#edges .leak")).to_have_count(2)
+        wait_for_requests(page, requests_seen(page) + 30)
+        expect(page.locator("#leak-list button")).to_have_count(1)
+        page.locator("#leak-list button").click()
+        expect(page.locator("dialog .reason")).to_have_text(reason)
+        expect(page.locator("dialog .chain .leak")).to_have_text(re.compile("mockc"))
+        assert axe.faults(page, axe_source) == []
+
+
+def test_a_hop_that_no_rule_leads_to_is_said_where_the_failure_is(
+    browsing: Browsing, tmp_path: Path
+) -> None:
+    cut(copy_rules(tmp_path) / "lane-routes.yaml", "mockb", "    - route:")
+    asked = {"x-asm-prefer-tag": "s2"}
+    answers = [
+        Answer(Chain(hops("v1 v3 v1", {"x-asm-prefer-tag": "s3"})).to_json()),
+        # Of a sidecar that has no route: its answer has no body.
+        Answer(Chain(hops("v2", asked)).to_json(), 404),
+    ]
+
+    def answer(_: int, sent: Message) -> Answer:
+        return answers[sent["x-asm-prefer-tag"] == "s2"]
+
+    query = "?rate=50&header=x-asm-prefer-tag:s3"
+    with page_of(browsing, answer, judge=by_rules(tmp_path), query=query) as page:
+        wait_for_requests(page, 5)
+        expect(page.locator("#leak-count")).to_have_text("0")
+        page.get_by_label("Headers to send").fill("x-asm-prefer-tag: s2")
+        page.get_by_label("Headers to send").blur()
+        said = re.compile(
+            r"^lane s2 is owed mockb\(v1\) but got no answer: no rule of VirtualService"
+        )
+        expect(page.locator("#leak-list .reason")).to_have_text(said)
+        expect(page.locator("#failure-list .reason")).to_have_text(said)
+        # Pods of the baseline were to answer, of which none has been seen.
+        expect(nodes(page, "s1", "mockb")).to_have_class("node only-fault failed")
+        expect(page.locator("#edges .fault")).to_have_count(1)
+        page.locator("#failure-list button").click()
+        expect(page.locator("dialog .reason")).to_have_text(said)
+
+
+def test_notes_on_the_manifests_are_shown_and_those_that_fail_are_red(
+    browsing: Browsing, tmp_path: Path, axe_source: str
+) -> None:
+    rules = copy_rules(tmp_path) / "destination-rules.yaml"
+    before, subset, after = rules.read_text().rpartition("version: v2")
+    rules.write_text(f"{before}version: v1{after}")
+    assert subset
+    with page_of(browsing, lambda *_: chain("v1 v1 v1"), judge=by_rules(tmp_path)) as page:
+        notes = page.get_by_role("list", name="Notes on the manifests").locator("li")
+        expect(notes).to_contain_text(
+            [
+                "lane s2: rules and subsets lead to mockc(v1)",
+                "mockb(v2) gets no request: lane s2 does not hold mockb",
+            ]
+        )
+        expect(notes.and_(page.locator(".bad"))).to_have_count(1)
+        expect(notes.first).to_have_class("bad")
+        assert axe.faults(page, axe_source) == []
 
 
 def test_a_leak_stays_listed_when_it_is_over(browsing: Browsing) -> None:
@@ -216,7 +315,8 @@ def test_a_failure_moves_nothing(browsing: Browsing) -> None:
 
 
 def test_edges_keep_apart_what_leaks_falls_back_and_does_neither(browsing: Browsing) -> None:
-    answers = [chain("v1 v1 v1")] * 6 + [chain("v1 v2 v1")] + [chain("v2 v1 v3")] * 3
+    lanes = ["v1 v1 v1"] * 6 + ["v1 v2 v1"] + ["v2 v1 v3"] * 3
+    answers = [chain(versions, lane=versions) for versions in lanes]
 
     with page_of(browsing, lambda number, _: answers[number % 10], judge=ByVersion("v1")) as page:
         wait_for_requests(page, 120)

@@ -1,8 +1,9 @@
-"""The page beside real local lanes: their shares, an edit that moves them, a pod that is killed."""
+"""The page beside real local lanes: their shares, edits that move or break them, a killed pod."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -13,10 +14,13 @@ from playwright.sync_api import expect
 
 from tests.chance import is_plausible
 from tests.lanes.running import K8S, RunningLanes, lanes
+from tests.ui import axe
 from tests.ui.browsing import Browsing, nodes, requests_seen, share, wait_for_requests
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from collections.abc import Callable
+
+    from playwright.sync_api import Locator, Page
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +30,16 @@ COUNT = 200
 def seen(page: Page, lane: str) -> int:
     """How many of the last requests a lane had."""
     return round(share(page, lane) * COUNT)
+
+
+def versions_of(chain: str) -> str:
+    """The versions in a chain as the page draws it, as `v1 v1 v2`."""
+    return " ".join(re.findall(r"\((v\d)\)", chain))
+
+
+def whole(count: Locator) -> int:
+    """A count that the page shows."""
+    return int((count.text_content() or "").replace(",", ""))
 
 
 def process_of(running: RunningLanes, app: str, version: str) -> int:
@@ -76,3 +90,92 @@ def test_shares_a_weight_edit_and_a_killed_pod_are_seen(browsing: Browsing, tmp_
             wait_for_requests(page, requests_seen(page) + 4 * COUNT)
             expect(failed).to_have_count(0)
             expect(page.locator("#leak-count")).to_have_text("0")
+
+
+def edit_rules(running: RunningLanes, folder: Path, app: str, edit: Callable[[str], str]) -> None:
+    """Change the VirtualService of an app, and wait until the lanes have moved."""
+    routes = folder / "lane-routes.yaml"
+    documents = routes.read_text().split("\n---\n")
+    changed = [edit(one) if f"name: {app}\n" in one else one for one in documents]
+    assert changed != documents
+    seen = len(running.events)
+    routes.write_text("\n---\n".join(filter(None, changed)))
+    running.wait_for("moved", seen)
+
+
+def without_lane_rules(document: str) -> str:
+    """A VirtualService of which only the route without a match is left."""
+    rules, routes = document.index("    - match:"), document.index("    - route:")
+    return document[:rules] + document[routes:]
+
+
+def show_lane(page: Page, lane: str) -> None:
+    """Open the page anew, with requests that ask for a lane."""
+    query = f"?rate=50&last=50&header=x-asm-prefer-tag:{lane}"
+    page.goto(page.url.partition("?")[0] + query)
+    wait_for_requests(page, 40)
+
+
+def test_lanes_of_istio_are_judged_by_what_their_rules_owe(
+    browsing: Browsing, tmp_path: Path, axe_source: str
+) -> None:
+    folder = tmp_path / "mock"
+    shutil.copytree(K8S / "workloads", folder)
+    shutil.copytree(K8S / "istio" / "permissive", folder, dirs_exist_ok=True)
+    with (
+        lanes(folder, folder=tmp_path, options=("--ui", "--watch")) as running,
+        browsing.open(running.events[0]["page"]) as page,
+    ):
+        leaks = page.locator("#leak-list button")
+        red = page.locator("#edges .leak, #edges .fault, #pods .failed")
+        expect(page.locator("#notes li")).to_have_text(
+            "mockb(v2) gets no request: lane s2 does not hold mockb"
+        )
+        expect(page.locator("#notes .bad")).to_have_count(0)
+
+        # Sound lanes: what the baseline serves is dashed.
+        for lane, versions, rows, fallbacks in (
+            ("s1", "v1 v1 v1", "s1 s1 s1", []),
+            ("s2", "v2 v1 v2", "s2 s1 s2", ["mockb(v1)"]),
+            ("s3", "v1 v3 v1", "s1 s3 s1", ["mocka(v1)", "mockc(v1)"]),
+        ):
+            show_lane(page, lane)
+            latest = page.locator("#request-list li").first
+            assert versions_of(latest.locator(".chain").text_content() or "") == versions
+            assert latest.locator(".chain .fallback").all_text_contents() == fallbacks
+            expect(page.locator("#edges .fallback")).to_have_count(len(fallbacks))
+            expect(red).to_have_count(0)
+            expect(page.locator("#leak-count")).to_have_text("0")
+            expect(page.locator("#pods .node .ip")).to_have_count(3)
+            for app, row in zip(("mocka", "mockb", "mockc"), rows.split(), strict=True):
+                expect(nodes(page, row, app)).to_have_count(1)
+
+        # The rule of one hop for one lane is dropped.
+        edit_rules(running, folder, "mockc", without_lane_rules)
+        show_lane(page, "s2")
+        reason = re.compile(
+            r"lane s2 is owed mockc\(v2\) but got mockc\(v1\): no rule of VirtualService mockc"
+            r" \(.*lane-routes\.yaml:\d+\) matches x-asm-prefer-tag: s2"
+        )
+        expect(leaks).to_have_count(1)
+        expect(leaks.locator(".reason")).to_have_text(reason)
+        expect(leaks.locator(".chain .leak")).to_have_text("mockc(v1)")
+        expect(page.locator("#edges .leak")).to_have_count(1)
+        # That mockb falls back is right nevertheless.
+        expect(page.locator("#edges .fallback")).to_have_count(1)
+        expect(page.locator("#status")).to_contain_text(re.compile(r" \d+ leaked"))
+        leaks.click()
+        expect(page.locator("dialog .reason")).to_have_text(reason)
+        expect(page.locator("dialog .chain .leak")).to_have_text("mockc(v1)")
+        assert axe.faults(page, axe_source) == []
+        page.keyboard.press("Escape")
+
+        # All of its rules are forgotten: Envoy balances over all versions.
+        edit_rules(running, folder, "mockc", lambda _: "")
+        show_lane(page, "s1")
+        expect(page.locator("#edges .leak")).to_have_count(1)
+        expect(leaks.locator(".reason")).to_have_text(
+            "lane s1 is owed mockc(v1) but got mockc(v2):"
+            " no rule routes the calls of mockc, they are spread over all pods"
+        )
+        assert 0 < whole(page.locator("#leak-count")) < requests_seen(page)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -12,15 +13,19 @@ import aiohttp
 import pytest
 
 from mockservice.chain import Chain
-from mockservice.probe.judge import ByVersion
+from mockservice.mesh.load import load
+from mockservice.mesh.survey import read_lane_map
+from mockservice.probe.judge import ByMap, ByVersion
 from mockservice.ui.server import MAX_STREAMS, PageServer
 from mockservice.ui.view import View
+from tests.lanes.running import K8S
 from tests.probe.gateway import Answer, chain, gateway
 from tests.running import Response, request
 from tests.ui.sending import wait_until_nothing_comes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 Socket = aiohttp.ClientWebSocketResponse[bool]
 
@@ -159,6 +164,38 @@ async def test_a_stream_carries_the_view_and_the_results(session: aiohttp.Client
             results = await messages(socket, "result", 3)
             assert {result["lane"] for result in results} == {"v1"}
             assert all(["x-lane", "a"] in result["sent"] for result in results)
+
+
+HEADER_RULE = """  http:
+    - match:
+        - uri:
+            exact: /mock
+          headers:
+            x-lane:
+              exact: v2
+      route:
+        - destination:
+            host: mocka.default.svc.cluster.local
+            subset: v2
+"""
+
+
+async def test_the_weights_are_those_of_the_headers_that_a_page_sets(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    for folder in (K8S / "workloads", K8S / "asm" / "strict"):
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    route = tmp_path / "mock-route.yaml"
+    route.write_text(route.read_text().replace("  http:\n", HEADER_RULE))
+    view = View("http://127.0.0.1:9/mock", judge=ByMap(read_lane_map(load([tmp_path]))))
+    weights = {"v1": 50, "v2": 50}
+    async with PageServer(view, port=0) as page, stream(session, page) as socket:
+        [said] = await messages(socket, "view", 1)
+        assert said["weights"] == weights
+        for headers, expected in ((["x-lane: v2"], None), ([], weights)):
+            await socket.send_json(CONTROLS | {"headers": headers})
+            [said] = await messages(socket, "accepted", 1)
+            assert said["weights"] == expected
 
 
 async def test_headers_are_those_of_the_page_and_the_host_that_of_the_command_line(

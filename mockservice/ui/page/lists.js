@@ -8,12 +8,15 @@ export function chainOf(result) {
   result.hops.forEach((hop, place) => {
     if (place > 0) chain.append(" → ");
     const className = hop.isLeak ? "leak" : hop.isFallback ? "fallback" : "";
-    chain.append(element("span", { className }, `${hop.app}(${hop.version})`));
+    const title = result.leaks.find((leak) => leak.place === place)?.text ?? "";
+    chain.append(element("span", { className, title }, `${hop.app}(${hop.version})`));
   });
   if (result.fault !== null) {
     if (result.hops.length > 0) chain.append(" → ");
-    const { status, hop, reason } = result.fault;
-    chain.append(element("span", { className: "leak" }, `${status ?? ""} ${hop}: ${reason}`.trim()));
+    const { status, hop, reason, isOwed } = result.fault;
+    const text = `${status ?? ""} ${hop}: ${reason}`.trim();
+    if (isOwed) chain.append(`${text} (its lane has no pods there, so it is to fail)`);
+    else chain.append(element("span", { className: "leak" }, text));
   }
   return chain;
 }
@@ -36,6 +39,7 @@ export function kindsIn(list, open) {
       }
       const entry = entries.get(key);
       entry.latest = kind.latest;
+      setText(entry.text, kind.text);
       setText(entry.count, whole(kind.count));
       setText(entry.time, clock(kind.latest.time));
     }
@@ -46,10 +50,11 @@ export function kindsIn(list, open) {
       latest,
       count: element("span", { className: "count" }),
       time: element("span", { className: "time" }),
+      text: element("span", { className: "reason" }),
     };
     const onclick = () => open(entry.latest);
     const button = element("button", { type: "button", onclick });
-    button.append(entry.count, chainOf(latest), entry.time);
+    button.append(entry.count, chainOf(latest), entry.time, entry.text);
     entry.root = element("li", {}, button);
     return entry;
   }

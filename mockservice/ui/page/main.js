@@ -1,7 +1,7 @@
 // The page: counts the results from the stream and shows them a few times per second.
 
 import { readControls } from "./controls.js";
-import { byId, setText, whole } from "./dom.js";
+import { byId, element, setText, whole } from "./dom.js";
 import { kindsIn, latestIn } from "./lists.js";
 import { openRequest } from "./request.js";
 import { sharesOf, showHistory, showSplit } from "./split.js";
@@ -33,9 +33,9 @@ const send = connect({
     const isFirst = view === null;
     view = message;
     showProblem("");
-    expected = sharesOf(view.weights);
+    showNotes(view.notes);
+    expect(view.weights);
     setText(byId("url"), `GET ${view.url}`);
-    for (const lane of [...(expected?.keys() ?? [])].sort()) colour(lane);
     if (isFirst) readControls(view, control);
   },
   result(message) {
@@ -43,8 +43,9 @@ const send = connect({
     times.push(message.time);
     move(tally.add(message), colour);
   },
-  accepted() {
+  accepted(message) {
     showProblem("");
+    expect(message.weights);
   },
   refused(message) {
     showProblem(message.problem);
@@ -71,6 +72,16 @@ function showProblem(text) {
   setText(byId("problem"), text);
 }
 
+function expect(weights) {
+  expected = sharesOf(weights);
+  for (const lane of [...(expected?.keys() ?? [])].sort()) colour(lane);
+}
+
+function showNotes(notes) {
+  const items = notes.map(({ text, fails }) => element("li", { className: fails ? "bad" : "" }, text));
+  byId("notes").replaceChildren(...items);
+}
+
 function control(controls) {
   isPaused = controls.paused;
   tally.lookAt(controls.last);
@@ -89,8 +100,14 @@ function show() {
   showLatest(tally.recent);
   showCount("leak", tally.leakCount);
   showCount("failure", tally.failureCount);
+  setText(byId("mixed"), tally.mixedCount === 0 ? "" : mixed(tally.mixedCount));
   setText(byId("request-count"), whole(tally.requests));
   showStatus();
+}
+
+function mixed(count) {
+  const requests = count === 1 ? "1 request" : `${whole(count)} requests`;
+  return `${requests} of several versions: ${view.untold}`;
 }
 
 function showCount(kind, count) {

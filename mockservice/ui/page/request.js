@@ -20,6 +20,7 @@ export function openRequest(result, traceUrl) {
     element("div", { className: "title" }, element("h2", { id: "request-title" }, "Request"), close),
     element("p", { className: "facts" }, facts.join(" · ")),
     element("p", {}, chainOf(result)),
+    ...result.leaks.map(({ text }) => element("p", { className: "reason" }, text)),
   );
   if (result.body !== null) content.append(element("pre", { tabIndex: 0 }, result.body));
   if (result.hops.some((hop) => hop.ms !== null)) content.append(...waterfall(result));

@@ -65,7 +65,7 @@ function cellsOf(tally, lanes) {
     return cells.get(key);
   };
   for (const pod of tally.pods.values()) {
-    if (lanes.includes(pod.version)) cellOf(pod.version, pod.app).keys.push(pod.key);
+    if (lanes.includes(pod.lane)) cellOf(pod.lane, pod.app).keys.push(pod.key);
   }
   targets = new Map();
   for (const { key, app, before, lane } of tally.faults.values()) {
@@ -202,7 +202,7 @@ function drawEdges(tally, colour) {
     const share = edge.count / tally.window.length;
     path.setAttribute("d", `M${from.right} ${from.y}${curve(from, to)}`);
     path.style.strokeWidth = `${(WIDTHS[0] + (WIDTHS[1] - WIDTHS[0]) * share).toFixed(2)}rem`;
-    const lane = tally.pods.get(shownAt(edge.to))?.version ?? null;
+    const lane = tally.pods.get(shownAt(edge.to))?.lane ?? null;
     path.setAttribute("class", `edge ${edge.kind} ${colour(lane)}`);
     const at = path.getPointAtLength(path.getTotalLength() * labelPart(edge, shown, from, to));
     label.setAttribute("x", at.x);

@@ -28,6 +28,7 @@ export class Tally {
     this.pods = new Map();
     this.leaks = new Map();
     this.leakCount = 0;
+    this.mixedCount = 0;
     this.failures = new Map();
     this.failureCount = 0;
     this.recent = [];
@@ -49,14 +50,15 @@ export class Tally {
     }
     this.recent.unshift(result);
     this.recent.length = Math.min(this.recent.length, MAX_RECENT);
-    if (result.hops.some((hop) => hop.isLeak)) {
-      this.leakCount += 1;
-      list(this.leaks, result.outline, result);
-    }
-    if (result.fault !== null) {
+    if (result.leaks.length > 0) this.leakCount += 1;
+    const kinds = new Map(result.leaks.map((leak) => [leak.kind, leak.text]));
+    for (const [kind, text] of kinds) list(this.leaks, kind, result, text);
+    if (result.isMixed) this.mixedCount += 1;
+    if (route.fault !== null) {
       const { status, hop, reason } = result.fault;
       this.failureCount += 1;
-      list(this.failures, `${status ?? "no answer"} at ${hop}: ${reason}`, result);
+      const key = `${status ?? "no answer"} at ${hop}: ${reason}`;
+      list(this.failures, key, result, missingIn(result)?.text ?? "");
     }
     this.window.push({ lane, route });
     this.enter(this.window.at(-1), 1);
@@ -96,7 +98,7 @@ export class Tally {
   /** Return the lanes to show, including the expected ones, and how many are left out. */
   lanes(expected) {
     const names = new Set([...(expected?.keys() ?? []), ...this.byLane.keys()]);
-    for (const pod of this.pods.values()) names.add(pod.version);
+    for (const pod of this.pods.values()) names.add(pod.lane);
     for (const { lane } of this.faults.values()) if (lane !== null) names.add(lane);
     names.delete(OTHERS);
     const sorted = [...names].sort(compare);
@@ -124,10 +126,11 @@ export class Tally {
       const key = this.pod(hop);
       if (key === null) return;
       goTo(key, hop.isLeak ? "leak" : hop.isFallback ? "fallback" : "");
-      if (hop.isLeak) leak = steps.length - 1;
+      if (hop.isLeak) leak ??= steps.length - 1;
     });
     const fault = this.faultPlace(result, steps.at(-1));
     if (fault !== null && fault.key !== steps.at(-1)) goTo(fault.key, "fault");
+    if (missingIn(result) !== undefined) leak ??= steps.length - 1;
     return { steps, edges: [...edges.values()], fault, leak, lane: result.lane };
   }
 
@@ -137,30 +140,38 @@ export class Tally {
     this.apps.splice(at, 0, app);
   }
 
-  pod({ app, version, ip }) {
+  pod({ app, version, lane, ip }) {
     const key = `pod ${JSON.stringify([app, version, ip])}`;
     if (!this.pods.has(key)) {
       if (this.pods.size >= MAX_PODS || !this.apps.includes(app)) return null;
       this.pods.set(key, { key, app, version, ip, count: 0 });
     }
     const pod = this.pods.get(key);
+    // An edit of the manifests may make it another lane's.
+    pod.lane = lane;
     pod.count += 1;
     pod.seen = Date.now();
     return key;
   }
 
   // Where a request failed: at the gateway, at the last pod that answered, or behind that pod. In
-  // the last case the app is the one that the answer names, or else the next known app.
-  faultPlace({ fault, hops, lane }, last) {
-    if (fault === null) return null;
-    const reason = `${fault.status ?? ""} ${fault.reason}`.trim();
+  // the last case the app is the one that the answer names, or else the next known app. A failure
+  // that the request was owed has no place.
+  faultPlace(result, last) {
+    const { fault, hops } = result;
+    if (fault === null || fault.isOwed) return null;
+    const missing = missingIn(result);
+    const reason = missing?.text ?? `${fault.status ?? ""} ${fault.reason}`.trim();
     const before = hops.at(-1);
     if (before === undefined) return { key: GATEWAY, app: null, lane: null, reason };
-    if (fault.hop === before.app) return { key: last, app: before.app, lane: null, reason };
-    const row = lane ?? before.version;
+    if (missing === undefined && fault.hop === before.app) {
+      return { key: last, app: before.app, lane: null, reason };
+    }
+    const row = fault.lane ?? before.lane;
+    const name = missing?.app ?? (fault.isNamed ? fault.hop : null);
     // The name may also be the address of a known app.
-    if (fault.isNamed && this.appBehind(before.app) === null) this.placeApp(fault.hop, before.app);
-    const app = fault.isNamed && this.apps.includes(fault.hop) ? fault.hop : null;
+    if (name !== null && this.appBehind(before.app) === null) this.placeApp(name, before.app);
+    const app = this.apps.includes(name) ? name : null;
     const key = `fault ${JSON.stringify([app, before.app, row])}`;
     return { key, app, before: before.app, lane: row, reason };
   }
@@ -171,6 +182,11 @@ export class Tally {
     for (const edge of edges) countOf(this.edges, edge, by);
     if (fault !== null) countOf(this.faults, fault, by);
   }
+}
+
+/** Return the leak of a hop that did not answer, which is one past the end, if there is one. */
+export function missingIn({ hops, leaks }) {
+  return leaks.find(({ place }) => place === hops.length);
 }
 
 /** Return the sum of a map's counts. */
@@ -192,8 +208,8 @@ function countOf(kinds, one, by) {
   else kinds.set(one.key, { ...one, count: known + by });
 }
 
-function list(kinds, key, result) {
+function list(kinds, key, result, text) {
   const known = kinds.get(key);
   if (known === undefined && kinds.size >= MAX_KINDS) return;
-  kinds.set(key, { count: (known?.count ?? 0) + 1, latest: result });
+  kinds.set(key, { count: (known?.count ?? 0) + 1, latest: result, text });
 }
