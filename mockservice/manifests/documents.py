@@ -97,12 +97,12 @@ class Document:
             place: the field, such as `spec.http[0].route`; empty for the object itself. If the
                 field is absent, the line is that of the innermost field around it.
         """
-        named = f"{self.path}:{_line_of(self.node, place)}: {self.kind} {self.name}"
+        named = f"{self.path}:{line_of(self.node, place)}: {self.kind} {self.name}"
         return f"{named}: {place}" if place else named
 
     def source(self, place: str = "") -> Source:
         """Return the place of a field, or of the object itself; see `where`."""
-        return Source(self.kind, self.name, str(self.path), _line_of(self.node, place))
+        return Source(self.kind, self.name, str(self.path), line_of(self.node, place))
 
 
 def read(paths: Iterable[Path]) -> list[Document]:
@@ -148,22 +148,24 @@ def _files(path: Path) -> list[Path]:
     raise ManifestError(f"{path}: no such file or folder")
 
 
-def _read_file(path: Path) -> Iterator[Document]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            raise ManifestError(f"{path}: must be at most {MAX_FILE} bytes")
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise ManifestError(f"{path}: {_reason(error)}") from None
-    except UnicodeDecodeError:
-        raise ManifestError(f"{path}: must be UTF-8 text") from None
+def read_nodes(path: Path) -> Iterator[tuple[yaml.Node, Any]]:
+    """Read the YAML documents of one file: each as nodes, which know their lines, and as data.
+
+    Raises:
+        ManifestError: the file cannot be read, is too large or not valid YAML.
+    """
     loader: _Loader | None = None
     try:
-        loader = _Loader(text)
+        loader = _Loader(_text(path))
         while (node := _next(loader)) is not None:
-            yield from _documents(path, loader, node)
+            if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
+                continue
+            if _size(node, {}) > MAX_NODES:
+                raise ManifestError(
+                    f"{path}:{node.start_mark.line + 1}: document:"
+                    f" must have at most {MAX_NODES} keys and values"
+                )
+            yield node, loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -179,17 +181,30 @@ def _read_file(path: Path) -> Iterator[Document]:
             loader.dispose()
 
 
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise ManifestError(f"{path}: must be at most {MAX_FILE} bytes")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise ManifestError(f"{path}: {_reason(error)}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{path}: must be UTF-8 text") from None
+
+
 def _next(loader: _Loader) -> yaml.Node | None:
     return loader.get_node() if loader.check_node() else None
 
 
-def _documents(path: Path, loader: _Loader, node: yaml.Node) -> Iterator[Document]:
-    if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
-        return
+def _read_file(path: Path) -> Iterator[Document]:
+    for node, body in read_nodes(path):
+        yield from _documents(path, node, body)
+
+
+def _documents(path: Path, node: yaml.Node, body: Any) -> Iterator[Document]:
     place = f"{path}:{node.start_mark.line + 1}"
-    if _size(node, {}) > MAX_NODES:
-        raise ManifestError(f"{place}: document: must have at most {MAX_NODES} keys and values")
-    body = loader.construct_document(node)
     if not isinstance(node, yaml.MappingNode) or not isinstance(body, dict):
         raise ManifestError(f"{place}: must be a Kubernetes object, not {_shown(body)}")
     if body.get("kind") != "List":
@@ -218,7 +233,7 @@ def _document(path: Path, node: yaml.MappingNode, body: dict[str, Any]) -> Docum
     }
     for name, value in required.items():
         if not isinstance(value, str) or not value:
-            at = _line_of(node, name)
+            at = line_of(node, name)
             reason = "must be set" if value is None else f"must be a string, not {_shown(value)}"
             raise ManifestError(f"{path}:{at}: {name}: {reason}")
     return Document(path, line, body, node)
@@ -264,7 +279,7 @@ def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
     return total
 
 
-def _line_of(node: yaml.Node, place: str) -> int:
+def line_of(node: yaml.Node, place: str) -> int:
     """Return the line of a field such as `spec.http[0].route`, or of the innermost around it."""
     line: int = node.start_mark.line + 1
     while place:

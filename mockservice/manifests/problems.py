@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mockservice.manifests.documents import Document
+
+class Placed(Protocol):
+    """What knows where its fields are written: a `Document`, for one."""
+
+    def where(self, place: str = "") -> str:
+        """Where a field is, as a message to the user starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class Problem:
         return f"{self.place}: {self.reason}"
 
 
-def problem(document: Document, place: str, reason: str) -> Problem:
+def problem(document: Placed, place: str, reason: str) -> Problem:
     """Make a problem with the field `place` of a document."""
     return Problem(document.where(place), reason)
 

@@ -13,7 +13,7 @@ from mockservice.manifests.problems import Problem, one_of, problem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mockservice.manifests.documents import Document
+    from mockservice.manifests.problems import Placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ _EXPECTED: Final = {
 }
 
 
-def violations(document: Document, shape: Shape, value: Any, place: str = "") -> Iterator[Problem]:
+def violations(document: Placed, shape: Shape, value: Any, place: str = "") -> Iterator[Problem]:
     """Yield a problem for each part of a value that does not fit its shape.
 
     A field that is null counts as absent.
@@ -112,7 +112,7 @@ def violations(document: Document, shape: Shape, value: Any, place: str = "") ->
 
 
 def _field_violations(
-    document: Document, shape: Object, value: dict[str, Any], place: str
+    document: Placed, shape: Object, value: dict[str, Any], place: str
 ) -> Iterator[Problem]:
     present = {name: item for name, item in value.items() if item is not None}
     for name in value:

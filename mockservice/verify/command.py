@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 _DESCRIPTION: Final = """\
 Tests lane rules on this machine: starts the lanes of the manifests behind a real Envoy, enters each
 of them, and holds every hop against what its lane is owed. Prints a line for each lane, then what
-is wrong, and where.
+is wrong, and where. In GitHub Actions problems become annotations of the lines that cause them.
+
+Ends with 0 if the lanes and the cases hold, with 1 if not or if the lanes do not start, and with 2
+if the manifests, the cases or an argument are not allowed.
 """
 
 
@@ -33,7 +36,13 @@ def main(argv: Sequence[str]) -> int:
         needed = "needs the extra 'lanes': pip install 'mockservice[lanes]'"
         sys.stderr.write(f"mockservice verify: {needed} ({error})\n")
         return 2
-    return run.run(options.paths, as_json=options.json)
+    return run.run(
+        options.paths,
+        cases_file=options.cases,
+        save_file=options.save_cases,
+        junit_file=options.junit,
+        as_json=options.json,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,5 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("paths", metavar="PATH", nargs="+", type=Path, help="manifests, or a folder")
+    add("--cases", metavar="FILE", type=Path, help="hold these cases too: see docs/ci.md")
+    add(
+        "--save-cases",
+        metavar="FILE",
+        type=Path,
+        help="write what each kind of request got as cases, to a file that is not there yet",
+    )
+    add("--junit", metavar="FILE", type=Path, help="write the result as JUnit XML too")
     add("--json", action="store_true", help="everything as one JSON document")
     return parser

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-import sys
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -12,57 +12,115 @@ from mockservice.lanes.errors import LanesError
 from mockservice.lanes.local import LocalLanes
 from mockservice.mesh.errors import RefusedError
 from mockservice.verify import report
-from mockservice.verify.entering import enter
+from mockservice.verify.case_results import judge_case
+from mockservice.verify.cases import read_cases
+from mockservice.verify.entering import Entered, enter
+from mockservice.verify.junit import junit, junit_of_failure
+from mockservice.verify.saving import saved
 from mockservice.verify.verification import Verification
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from mockservice.mesh.lane_map import LaneMap
+    from mockservice.mesh.lane_map import Entrance, LaneMap
+    from mockservice.verify.cases import Case
 
 
-def run(paths: list[Path], *, as_json: bool) -> int:
+def run(
+    paths: list[Path],
+    *,
+    cases_file: Path | None = None,
+    save_file: Path | None = None,
+    junit_file: Path | None = None,
+    as_json: bool = False,
+) -> int:
     """Verify and report; see `mockservice.verify.command.main`."""
-    try:
-        verification = asyncio.run(_until_signal(paths))
-    except RefusedError as error:
-        return _fail(error.problems, 2)
-    except LanesError as error:
-        return _fail([str(error)], 1)
-    except asyncio.CancelledError:
-        return _fail(["stopped by a signal"], 1)
-    if as_json:
-        report.show_json(verification)
-    else:
-        report.show(verification)
-    return 0 if verification.hold else 1
+    verification, exit_code = None, 2
+    problems = _unwritable(save_file, junit_file)
+    if not problems:
+        try:
+            cases = [] if cases_file is None else read_cases(cases_file)
+            verification = asyncio.run(_until_signal(paths, cases))
+        except RefusedError as error:
+            problems = error.problems
+        except LanesError as error:
+            problems, exit_code = [str(error)], 1
+        except asyncio.CancelledError:
+            problems, exit_code = ["stopped by a signal"], 1
+        else:
+            exit_code = 0 if verification.hold else 1
+        try:
+            if junit_file is not None:
+                text = junit(verification) if verification else junit_of_failure(problems)
+                junit_file.write_text(text, "utf-8")
+            if save_file is not None and verification is not None:
+                with save_file.open("x", encoding="utf-8") as file:
+                    file.write(saved(verification))
+        except OSError as error:
+            problems.append(f"'{error.filename}': {error.strerror}")
+            exit_code = exit_code or 1
+    if verification is not None:
+        (report.show_json if as_json else report.show)(verification)
+    report.show_failure(problems)
+    return exit_code
 
 
-async def verify(gateway_url: str, lane_map: LaneMap) -> Verification:
+async def verify(gateway_url: str, lane_map: LaneMap, cases: Sequence[Case] = ()) -> Verification:
     """Enter all lanes that run behind a gateway, and judge what comes back.
 
     Args:
         gateway_url: without a path and without a trailing slash.
         lane_map: what lanes are owed.
+        cases: what must hold beside it.
     """
     start = perf_counter()
-    entered = [await enter(gateway_url, lane_map, one) for one in lane_map.entrances]
-    return Verification(lane_map, tuple(entered), perf_counter() - start)
+    expected: dict[Entrance, list[Mapping[str, float]]] = {one: [] for one in lane_map.entrances}
+    for case in cases:
+        shares = expected.setdefault(case.entrance(lane_map), [])
+        if case.shares:
+            shares.append(case.shares)
+    entered: dict[Entrance, Entered] = {}
+    for entrance, shares in expected.items():
+        entered[entrance] = await enter(gateway_url, lane_map, entrance, shares)
+    own = lane_map.entrances
+    return Verification(
+        lane_map,
+        tuple(entered[one] for one in own),
+        perf_counter() - start,
+        tuple(judge_case(case, entered[case.entrance(lane_map)], lane_map) for case in cases),
+        tuple(one for entrance, one in entered.items() if entrance not in own),
+    )
 
 
-async def _until_signal(paths: list[Path]) -> Verification:
-    verifying = asyncio.create_task(_verify(paths))
+async def _until_signal(paths: list[Path], cases: list[Case]) -> Verification:
+    verifying = asyncio.create_task(_verify(paths, cases))
+
+    def on_signal(number: int) -> None:
+        if verifying.cancelling():
+            # The guard then kills the other processes.
+            os._exit(128 + number)
+        verifying.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, verifying.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     return await verifying
 
 
-async def _verify(paths: list[Path]) -> Verification:
+async def _verify(paths: list[Path], cases: list[Case]) -> Verification:
     async with LocalLanes(paths) as lanes:
-        return await verify(lanes.gateway_url, lanes.lane_map)
+        return await verify(lanes.gateway_url, lanes.lane_map, cases)
 
 
-def _fail(problems: list[str], exit_code: int) -> int:
-    for problem in problems:
-        sys.stderr.write(f"mockservice verify: {problem}\n")
-    return exit_code
+def _unwritable(save_file: Path | None, junit_file: Path | None) -> list[str]:
+    """Why files cannot be written, told before anything runs."""
+    problems = []
+    if save_file is not None and save_file.exists():
+        problems.append(f"--save-cases: '{save_file}': must be a file that is not there yet")
+    for option, file in (("--save-cases", save_file), ("--junit", junit_file)):
+        if file is None:
+            continue
+        folder = file.parent
+        if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            problems.append(f"{option}: '{file}': must be a file in a folder that can be written")
+    return problems

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mockservice.probe.verdicts import (
     HEALTH,
@@ -18,11 +18,18 @@ from mockservice.probe.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from mockservice.manifests.documents import Source
     from mockservice.mesh.lane_map import LaneMap
+    from mockservice.probe.judge import Leak
+    from mockservice.verify.case_results import CaseResult
     from mockservice.verify.entering import Entered
+
+CASES: Final = "cases"
+"""What the problems of cases are about, beside the names of the verdicts."""
+_MAX_LANES: Final = 3
+"""Lanes, or entrances, that one line names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,13 @@ class Problem:
     source: Source | None = None
     """What in the manifests did it."""
 
+    @property
+    def located(self) -> str:
+        """The text, with file and line of the source."""
+        if self.source is None or (place := f"{self.source.path}:{self.source.line}") in self.text:
+            return self.text
+        return f"{self.text} ({place})"
+
 
 @dataclass(frozen=True, slots=True)
 class LaneSummary:
@@ -46,7 +60,9 @@ class LaneSummary:
     requests: int
     chain: str
     """The most frequent one; empty if no request entered the lane."""
-    holds: bool
+    holds: bool | None
+    """None: no request entered it."""
+    source: Source | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +71,12 @@ class Verification:
 
     lane_map: LaneMap
     entered: tuple[Entered, ...]
+    """The entrances of the map."""
     seconds: float
-    """From the start of the lanes to the last answer."""
+    """From the first request to the last answer."""
+    cases: tuple[CaseResult, ...] = ()
+    entered_for_cases: tuple[Entered, ...] = ()
+    """What cases ask for beside the entrances of the map; judged by the cases, and for leaks."""
 
     @property
     def hold(self) -> bool:
@@ -66,7 +86,11 @@ class Verification:
     @property
     def requests(self) -> int:
         """The requests sent through all entrances."""
-        return sum(one.findings.tally.requests for one in self.entered)
+        return sum(one.findings.tally.requests for one in self._all)
+
+    @property
+    def _all(self) -> tuple[Entered, ...]:
+        return (*self.entered, *self.entered_for_cases)
 
     def told(self) -> str:
         """What so many requests tell of shares, in words."""
@@ -84,6 +108,10 @@ class Verification:
         for one in self.entered:
             for verdict in one.findings.verdicts:
                 by_name.setdefault(verdict.name, []).append((one, verdict))
+        for one in self.entered_for_cases:
+            for verdict in one.findings.verdicts:
+                if verdict.name == ISOLATION and verdict.holds is False:
+                    by_name.setdefault(ISOLATION, []).append((one, verdict))
         return [
             _together(name, by_name[name])
             for name in (ISOLATION, PROPAGATION, SPLIT, REACH, HEALTH)
@@ -92,36 +120,42 @@ class Verification:
 
     def lanes(self) -> Iterator[LaneSummary]:
         """What each lane came to, in the order of the map."""
+        leaking = {leak.lane for one in self._all for leak in one.findings.tally.leaks}
         for lane in self.lane_map.lanes:
             chains: Counter[str] = Counter()
-            leaks = failures = 0
+            fails = lane.name in leaking
             for one in self.entered:
-                tally = one.findings.tally
-                leaks += sum(n for leak, n in tally.leaks.items() if leak.lane == lane.name)
+                tally, split = one.findings.tally, one.findings.split
                 for (chain, _), seen in tally.chains.items():
                     if seen.lane == lane.name:
                         chains[chain] += len(seen.seconds)
-                        failures += len(seen.seconds) if seen.failed else 0
+                        # A request that is to fail is no fault.
+                        fails |= seen.failed and bool(tally.faults)
+                fails |= split is not None and lane.name in {share.lane for share in split.off}
             yield LaneSummary(
                 lane.name,
                 self.lane_map.enters_by(lane),
                 chains.total(),
                 chains.most_common(1)[0][0] if chains else "",
-                not leaks and not failures,
+                False if fails else True if chains else None,
+                lane.source,
             )
 
     def problems(self) -> list[Problem]:
         """What is wrong, then what should be known; each once."""
-        found: dict[Problem, None] = {}
-        for one in self.entered:
-            found |= dict.fromkeys(_problems(one))
+        found = [*_leak_problems(self._all), *_verdict_problems(self.entered)]
         if not self.entered:
             text = "no request gets through the gateway: none of its routes can be entered"
-            found[Problem("error", REACH, text)] = None
+            found.append(Problem("error", REACH, text))
         for note in self.lane_map.notes:
             level: Literal["error", "note"] = "error" if note.fails else "note"
-            found[Problem(level, REACH, note.text, note.source)] = None
-        return sorted(found, key=lambda problem: problem.level != "error")
+            found.append(Problem(level, REACH, note.text, note.source))
+        for result in self.cases:
+            if not result.holds:
+                case = result.case
+                text = f"case {case.name}: {'; '.join(result.reasons)}"
+                found.append(Problem("error", CASES, text, case.source))
+        return sorted(dict.fromkeys(found), key=lambda problem: problem.level != "error")
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as plain data."""
@@ -153,9 +187,20 @@ class Verification:
                 }
                 for one in self.problems()
             ],
+            "cases": [
+                {
+                    "name": one.case.name,
+                    "holds": one.holds,
+                    "requests": one.requests,
+                    "reasons": list(one.reasons),
+                    "file": one.case.source.path,
+                    "line": one.case.source.line,
+                }
+                for one in self.cases
+            ],
             "entrances": [
                 {"entrance": str(one.entrance), **json.loads(one.findings.to_json())}
-                for one in self.entered
+                for one in self._all
             ],
         }
 
@@ -177,22 +222,43 @@ def _placed(one: Entered, name: str, reason: str) -> str:
     return reason if name in (ISOLATION, REACH) else f"{one.entrance}: {reason}"
 
 
-def _problems(one: Entered) -> Iterator[Problem]:
-    tally = one.findings.tally
-    leaks: Counter[tuple[str, Source | None]] = Counter()
-    for leak, count in tally.leaks.items():
-        leaks[str(leak), leak.source] += count
-    for (text, source), count in leaks.most_common():
-        yield Problem("error", ISOLATION, f"{text} ({requests_text(count)})", source)
-    inconsistencies = tally.consistency.inconsistencies()
-    for inconsistency in inconsistencies:
-        yield Problem("error", ISOLATION, str(inconsistency))
-    for verdict in one.findings.verdicts:
-        must_hold = verdict.name == ISOLATION
-        if verdict.holds is True or (verdict.holds is None and not must_hold):
-            continue
-        if verdict.name == REACH or (verdict.name == ISOLATION and (leaks or inconsistencies)):
-            continue
-        source = one.entrance.source if verdict.name == SPLIT else None
-        text = _placed(one, verdict.name, "; ".join(verdict.reasons))
-        yield Problem("error", verdict.name, text, source)
+def _leak_problems(entered: Iterable[Entered]) -> Iterator[Problem]:
+    """The leaks, those of one cause in one line; then the calls that went several ways."""
+    counts: defaultdict[tuple[str, str, Source | None], Counter[Leak]] = defaultdict(Counter)
+    several_ways: dict[Problem, None] = {}
+    for one in entered:
+        tally = one.findings.tally
+        for leak, count in tally.leaks.items():
+            told = replace(leak, chain="", reason="")
+            counts[leak.app, leak.reason, leak.source][told] += count
+        for inconsistency in tally.consistency.inconsistencies():
+            several_ways[Problem("error", ISOLATION, str(inconsistency))] = None
+    for (_, reason, source), leaks in sorted(counts.items(), key=lambda one: -one[1].total()):
+        said = _listed([str(leak) for leak, _ in leaks.most_common()])
+        because = f": {reason}" if reason else ""
+        text = f"{said}{because} ({requests_text(leaks.total())})"
+        yield Problem("error", ISOLATION, text, source)
+    yield from several_ways
+
+
+def _verdict_problems(entered: Iterable[Entered]) -> Iterator[Problem]:
+    """The verdicts that fail, beside leaks and what the map tells; the same ones in one line."""
+    found: defaultdict[tuple[str, tuple[str, ...], Source | None], list[str]] = defaultdict(list)
+    for one in entered:
+        tally = one.findings.tally
+        for verdict in one.findings.verdicts:
+            is_isolation = verdict.name == ISOLATION
+            holds = verdict.holds is True or (verdict.holds is None and not is_isolation)
+            told = is_isolation and (tally.leaks or tally.consistency.inconsistencies())
+            if not holds and not told and verdict.name != REACH:
+                source = one.entrance.source if verdict.name == SPLIT else None
+                found[verdict.name, verdict.reasons, source].append(str(one.entrance))
+    for (name, reasons, source), entrances in found.items():
+        yield Problem("error", name, f"{_listed(entrances)}: {'; '.join(reasons)}", source)
+
+
+def _listed(names: list[str]) -> str:
+    """The first few of the names, and how many more there are."""
+    shown = ", ".join(names[:_MAX_LANES])
+    more = len(names) - _MAX_LANES
+    return f"{shown} and {more} more" if more > 0 else shown
