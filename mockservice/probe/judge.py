@@ -183,7 +183,8 @@ class ByMap:
         name = self.lane_map.lane_of(request, received, first)
         lane = self.lane_map.lane(name)
         if lane is None:
-            mixes = leaving_hop(hops, None) is not None
+            # Where no lanes are known, versions may well differ from app to app.
+            mixes = bool(self.lane_map.lanes) and leaving_hop(hops, None) is not None
             return Judgement(None, is_mixed=mixes, unjudged=frozenset(range(len(hops))))
         drawn = outline(result)
         leaks = [

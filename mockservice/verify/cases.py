@@ -164,7 +164,7 @@ def _owed_problems(file: _File, place: str, case: dict[str, Any]) -> Iterator[Pr
             yield problem(file, f"{place}.shares", reason)
         if status is not None:
             yield problem(file, f"{place}.status", "must be beside a chain")
-    elif not all(map(_HOP.fullmatch, _parts(chain))):
+    elif chain is not None and not all(map(_HOP.fullmatch, _parts(chain))):
         reason = "must be hops such as front(base) -> cart(base)"
         yield problem(file, f"{place}.chain", f"{chain!r}: {reason}")
 

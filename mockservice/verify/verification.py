@@ -48,7 +48,7 @@ class Problem:
         """The text, with file and line of the source."""
         if self.source is None or (place := f"{self.source.path}:{self.source.line}") in self.text:
             return self.text
-        return f"{self.text} ({place})"
+        return f"{self.text}; see {place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +108,11 @@ class Verification:
         for one in self.entered:
             for verdict in one.findings.verdicts:
                 by_name.setdefault(verdict.name, []).append((one, verdict))
-        for one in self.entered_for_cases:
-            for verdict in one.findings.verdicts:
-                if verdict.name == ISOLATION and verdict.holds is False:
-                    by_name.setdefault(ISOLATION, []).append((one, verdict))
-        return [
-            _together(name, by_name[name])
-            for name in (ISOLATION, PROPAGATION, SPLIT, REACH, HEALTH)
-            if name in by_name
-        ]
+        verdicts = {name: _together(name, parts) for name, parts in by_name.items()}
+        if leaks := tuple(problem.text for problem in _leak_problems(self._all)):
+            verdicts[ISOLATION] = Verdict(ISOLATION, False, leaks)
+        order = (ISOLATION, PROPAGATION, SPLIT, REACH, HEALTH)
+        return [verdicts[name] for name in order if name in verdicts]
 
     def lanes(self) -> Iterator[LaneSummary]:
         """What each lane came to, in the order of the map."""
