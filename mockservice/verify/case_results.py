@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mockservice.manifests.problems import one_of
 from mockservice.probe.split import split_of
 from mockservice.probe.verdicts import judge_split, requests_text
+from mockservice.verify.cases import answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,14 +51,8 @@ def _chain_reasons(case: Case, entered: Entered) -> Iterator[str]:
     total = entered.findings.tally.requests
     for chain, seen in entered.findings.chains():
         if chain != expected:
-            came = f"{_shown(chain)} in {len(seen.seconds)} of {requests_text(total)}"
-            yield f"must get {_shown(expected)}, but got {came}"
-
-
-def _shown(answer: tuple[str | None, int | None]) -> str:
-    """A chain, with its status where that is not 200."""
-    chain, status = answer
-    return f"{chain}: {status}" if status not in (None, 200) else f"{chain}"
+            came = f"{answer(*chain)} in {len(seen.seconds)} of {requests_text(total)}"
+            yield f"must get {answer(*expected)}, but got {came}"
 
 
 def _share_reasons(case: Case, entered: Entered) -> Iterator[str]:

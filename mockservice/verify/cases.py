@@ -123,6 +123,11 @@ def read_cases(path: Path) -> list[Case]:
     return [_case(file, number, case) for number, case in enumerate(body["cases"])]
 
 
+def answer(chain: str | None, status: int | None) -> str:
+    """A chain in words, with its status where that is not 200."""
+    return f"{chain}" if status in (None, OK) else f"{chain}: {status}"
+
+
 def _problems(file: _File, cases: list[dict[str, Any]]) -> Iterator[Problem]:
     """What no shape tells."""
     if len(cases) > MAX_CASES:

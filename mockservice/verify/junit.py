@@ -39,9 +39,9 @@ def junit(verification: Verification) -> str:
         test = _test(suite, "case", result.case.name, result.case.source)
         if not result.holds:
             _add(test, "failure", result.reasons)
-    lines = [f"{one.level}: {one.located}" for one in problems]
-    if lines:
-        ET.SubElement(suite, "system-out").text = _text(lines)
+    notes = [f"note: {one.located}" for one in problems if one.level == "note"]
+    if notes:
+        ET.SubElement(suite, "system-out").text = _text(notes)
     return _written(suite)
 
 

@@ -115,12 +115,11 @@ async def _verify(paths: list[Path], cases: list[Case]) -> Verification:
 def _unwritable(save_file: Path | None, junit_file: Path | None) -> list[str]:
     """Why files cannot be written, told before anything runs."""
     problems = []
-    if save_file is not None and save_file.exists():
-        problems.append(f"--save-cases: '{save_file}': must be a file that is not there yet")
     for option, file in (("--save-cases", save_file), ("--junit", junit_file)):
         if file is None:
             continue
-        folder = file.parent
-        if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        if file is save_file and file.exists():
+            problems.append(f"{option}: '{file}': must be a file that is not there yet")
+        elif file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
             problems.append(f"{option}: '{file}': must be a file in a folder that can be written")
     return problems

@@ -16,6 +16,7 @@ from mockservice.probe.verdicts import (
     Verdict,
     requests_text,
 )
+from mockservice.verify.cases import answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,7 +60,7 @@ class LaneSummary:
     enters_by: str
     requests: int
     chain: str
-    """The most frequent one; empty if no request entered the lane."""
+    """The most frequent one, with its status if that is not 200; empty if there is none."""
     holds: bool | None
     """None: no request entered it."""
     source: Source | None
@@ -122,9 +123,9 @@ class Verification:
             fails = lane.name in leaking
             for one in self.entered:
                 tally, split = one.findings.tally, one.findings.split
-                for (chain, _), seen in tally.chains.items():
+                for (chain, status), seen in tally.chains.items():
                     if seen.lane == lane.name:
-                        chains[chain] += len(seen.seconds)
+                        chains[answer(chain, status)] += len(seen.seconds)
                         # A request that is to fail is no fault.
                         fails |= seen.failed and bool(tally.faults)
                 fails |= split is not None and lane.name in {share.lane for share in split.off}
@@ -245,7 +246,11 @@ def _verdict_problems(entered: Iterable[Entered]) -> Iterator[Problem]:
         for verdict in one.findings.verdicts:
             is_isolation = verdict.name == ISOLATION
             holds = verdict.holds is True or (verdict.holds is None and not is_isolation)
-            told = is_isolation and (tally.leaks or tally.consistency.inconsistencies())
+            told = is_isolation and bool(tally.leaks or tally.consistency.inconsistencies())
+            if verdict.name == HEALTH:
+                # That a hop is missing is told as a leak.
+                missing = sum(n for leak, n in tally.leaks.items() if not leak.version)
+                told = tally.faults.total() <= missing
             if not holds and not told and verdict.name != REACH:
                 source = one.entrance.source if verdict.name == SPLIT else None
                 found[verdict.name, verdict.reasons, source].append(str(one.entrance))

@@ -86,4 +86,4 @@ def _is_rule(one: Json) -> bool:
 
 
 def _is_route_of(one: Json, app: str) -> bool:
-    return one["kind"] == "VirtualService" and one["metadata"]["name"] == app
+    return (one["kind"], one["metadata"]["name"]) == ("VirtualService", app)

@@ -75,10 +75,6 @@ async def test_a_leak_is_told_once_and_fails_its_lane(tmp_path: Path) -> None:
 
 
 async def test_leaks_of_one_cause_are_one_line_with_all_their_requests(tmp_path: Path) -> None:
-    objects = [
-        one for one in shop() if one["metadata"]["name"] != "price" or "http" not in one["spec"]
-    ]
-
     def spread(number: int, headers: Message) -> Answer:
         cart = "blue" if headers.get("x-lane") == "blue" else "base"
         price = "blue" if number % 2 else "base"

@@ -1,0 +1,189 @@
+"""`mockservice verify` as a command: its output, its exit codes, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from mockservice.lanes.local import LocalLanes
+from mockservice.verify.cases import read_cases
+from mockservice.verify.run import verify
+from mockservice.verify.saving import saved
+from tests.lanes.building import set_env, write
+from tests.lanes.running import TIMEOUT, is_running
+from tests.manifests.folders import K8S, LANES
+from tests.running import wait_until
+from tests.verify.shop import IN_BLUE, shop, without_blue_rule_of, without_lanes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMAND = (sys.executable, "-m", "mockservice", "verify")
+
+
+def run(
+    *arguments: str | Path, cwd: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        env={"PATH": os.environ["PATH"], **env},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_line_a_lane_then_what_is_wrong(tmp_path: Path) -> None:
+    write(tmp_path / "shop.yaml", *without_blue_rule_of("price"))
+    (tmp_path / "cases.yaml").write_text(
+        "cases:\n- request: {path: /shop, headers: {x-lane: blue}}\n"
+        f"  name: testers\n  chain: {IN_BLUE}\n"
+    )
+    arguments = ("shop.yaml", "--cases", "cases.yaml", "--junit", "junit.xml")
+    result = run(*arguments, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (1, "")
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "lane",
+        "base",
+        "blue",
+        "error:",
+        "error:",
+        "the",
+    ]
+    assert [line.split()[-1] for line in lines[1:3]] == ["holds", "fails"]
+    assert lines[3].startswith("error: lane blue is owed price(blue) but got price(base): ")
+    assert "(shop.yaml:" in lines[3]
+    assert lines[4].startswith(f"error: case testers: must get {IN_BLUE}, but got front(base)")
+    assert lines[4].endswith("; see cases.yaml:2")
+    assert lines[5] == ("the lanes do not hold: 40 requests, no shares to tell; 0 of 1 case held")
+    assert ET.parse(tmp_path / "junit.xml").findall(".//failure")
+
+
+@pytest.mark.slow
+def test_in_github_actions_problems_are_annotations(tmp_path: Path) -> None:
+    write(tmp_path / "shop.yaml", *without_blue_rule_of("price"))
+    result = run("shop.yaml", "--json", cwd=tmp_path, GITHUB_ACTIONS="true")
+    assert result.returncode == 1
+    document: dict[str, Any] = json.loads(result.stdout)
+    (problem,) = document["problems"]
+    assert document["hold"] is False
+    assert document["cases"] == []
+    assert result.stderr == (
+        f"::error file=shop.yaml,line={problem['line']},title=mockservice verify%3A isolation::"
+        f"{problem['text']}\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_folder_without_lanes_is_told_why(tmp_path: Path) -> None:
+    result = run(write(tmp_path / "shop.yaml", *without_lanes()))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "note: no lanes: no rule between pods matches a header or a caller's labels",
+        "the lanes hold: 20 requests, no shares to tell",
+    ]
+
+
+@pytest.mark.slow
+def test_lanes_that_do_not_start_end_with_1(tmp_path: Path) -> None:
+    broken = shop()
+    # Python itself refuses to start with that.
+    set_env(broken, "stock", PYTHONHASHSEED="nonsense")
+    junit = tmp_path / "junit.xml"
+    result = run(write(tmp_path / "shop.yaml", *broken), "--junit", junit)
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mockservice verify: stock-base-0 does not start: ")
+    assert ET.parse(junit).findall(".//error")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_that_runs(number: int, tmp_path: Path) -> None:
+    write(tmp_path / "shop.yaml", *shop())
+    process = subprocess.Popen(
+        [*COMMAND, "shop.yaml", "--save-cases", "cases.yaml"],
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children: list[int] = []
+
+    def has_started_pods() -> bool:
+        tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+        children[:] = [int(child) for task in tasks for child in task.read_text().split()]
+        return len(children) > 3
+
+    wait_until(has_started_pods)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, output) == (1, "")
+    assert errors == "mockservice verify: stopped by a signal\n"
+    assert not any(map(is_running, children))
+    assert [path.name for path in tmp_path.iterdir()] == ["shop.yaml"]
+
+
+def refused(arguments: Sequence[str | Path], cwd: Path, **env: str) -> list[str]:
+    """The lines that say why nothing was run."""
+    result = run(*arguments, cwd=cwd, **env)
+    assert (result.returncode, result.stdout) == (2, "")
+    return result.stderr.splitlines()
+
+
+def test_bad_input_is_told_before_anything_runs(tmp_path: Path) -> None:
+    write(tmp_path / "shop.yaml", *shop())
+    (tmp_path / "mine.yaml").write_text("cases: [{request: {path: shop}, chain: a(b)}]\n")
+    assert refused(["nowhere"], tmp_path) == ["mockservice verify: nowhere: no such file or folder"]
+    assert refused(["nowhere"], tmp_path, GITHUB_ACTIONS="true") == [
+        "::error title=mockservice verify%3A refused::nowhere: no such file or folder"
+    ]
+    assert refused(["shop.yaml", "--cases", "mine.yaml"], tmp_path) == [
+        "mockservice verify: mine.yaml:1: cases[0].request.path: 'shop':"
+        " must be a path such as /shop, in ASCII, without spaces and #"
+    ]
+    both = ["shop.yaml", "--save-cases", "mine.yaml", "--junit", "nowhere/junit.xml"]
+    assert refused(both, tmp_path) == [
+        "mockservice verify: --save-cases: 'mine.yaml': must be a file that is not there yet",
+        "mockservice verify: --junit: 'nowhere/junit.xml':"
+        " must be a file in a folder that can be written",
+    ]
+    assert (tmp_path / "mine.yaml").read_text().startswith("cases: [{request: {path: shop}")
+
+
+def test_a_refused_folder_is_an_error_in_junit(tmp_path: Path) -> None:
+    refused(["nowhere", "--junit", "junit.xml"], tmp_path)
+    (error,) = ET.parse(tmp_path / "junit.xml").findall(".//error")
+    assert error.text == "nowhere: no such file or folder"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LANES)
+async def test_every_sound_folder_holds_and_so_do_its_saved_cases(
+    name: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "cases.yaml"
+    async with LocalLanes([K8S / one for one in (*LANES[name], name)]) as lanes:
+        first = await verify(lanes.gateway_url, lanes.lane_map)
+        assert [one.text for one in first.problems() if one.level == "error"] == []
+        file.write_text(saved(first))
+        again = await verify(lanes.gateway_url, lanes.lane_map, read_cases(file))
+    assert again.hold
+    assert len(again.cases) == len(first.entered)
+    assert [one for one in again.cases if not one.holds] == []
+    # They ask what the entrances ask: all are answered by the same requests.
+    assert again.entered_for_cases == ()
