@@ -39,7 +39,7 @@ def judge_case(case: Case, entered: Entered, lane_map: LaneMap) -> CaseResult:
     names = [lane.name for lane in lane_map.lanes]
     unknown = [lane for lane in case.shares if names and lane not in names and case.shares[lane]]
     reasons[:0] = [f"there is no lane {lane!r}; {one_of(lane, names)}" for lane in unknown]
-    if reasons and (source := entered.entrance.source):
+    if reasons and case.shares and (source := entered.entrance.source):
         reasons.append(f"{source} routes it")
     if reasons and not entered.entrance.shares:
         reasons.append("no route at the gateway takes it")

@@ -60,7 +60,7 @@ def show_failure(problems: list[str]) -> None:
 
 def _result(verification: Verification) -> str:
     does = "hold" if verification.hold else "do not hold"
-    parts = [f"the lanes {does}: {verification.requests} requests, {verification.told()}"]
+    parts = [f"the lanes {does}: {verification.requests} requests{verification.told()}"]
     if cases := verification.cases:
         held = sum(one.holds for one in cases)
         parts.append(f"{held} of {len(cases)} {'case' if len(cases) == 1 else 'cases'} held")

@@ -55,20 +55,21 @@ def _part(one: Entered, lane_map: LaneMap) -> str:
 def expected_shares(entrance: Entrance, lane_map: LaneMap) -> dict[str, int]:
     """How often lanes are to come up, by the weights of the manifests; without those of 0.
 
-    Where the map has no lanes, it is how often the versions of the first hop are.
+    Where the map has no lanes, it is how often the versions of the first hop are. Empty where
+    requests are balanced over the pods of several lanes, or of several versions.
     """
     weights: defaultdict[str, float] = defaultdict(float)
     for share in entrance.shares:
-        if lane_map.lanes:
-            weights[share.lane or NO_LANE] += share.weight
-            continue
-        pods = lane_map.topology.pods_at(share.destination)
-        for pod in pods:
-            weights[pod.version] += share.weight / len(pods)
-    taken = {name: weight for name, weight in weights.items() if weight}
-    if all(weight == int(weight) for weight in taken.values()):
-        return {name: int(weight) for name, weight in taken.items()}
-    return {name: round(1000 * weight / sum(taken.values())) for name, weight in taken.items()}
+        name = share.lane or NO_LANE
+        if not lane_map.lanes:
+            versions = {pod.version for pod in lane_map.topology.pods_at(share.destination)}
+            if len(versions) != 1:
+                return {}
+            name = versions.pop()
+        weights[name] += share.weight
+    if entrance.is_spread:
+        return {}
+    return {name: int(weight) for name, weight in weights.items() if weight}
 
 
 def _chain(chain: str, status: int | None) -> Iterator[tuple[str, str]]:

@@ -94,14 +94,14 @@ class Verification:
         return (*self.entered, *self.entered_for_cases)
 
     def told(self) -> str:
-        """What so many requests tell of shares, in words."""
+        """What so many requests tell of shares, in words; empty where there are none."""
         splits = [split for one in self.entered if (split := one.findings.split)]
         told = [split.tells for split in splits if split.tells is not None]
         if not splits:
-            return "no shares to tell"
+            return ""
         if len(told) < len(splits):
-            return "too few to tell all shares"
-        return f"which tell a share that is {max(told) * 100:.0f} points off"
+            return ", too few to tell all shares"
+        return f", which tell a share that is {max(told) * 100:.0f} points off"
 
     def verdicts(self) -> list[Verdict]:
         """Each verdict over all entrances: it fails where it fails for one of them."""

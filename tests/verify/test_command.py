@@ -68,7 +68,7 @@ def test_a_line_a_lane_then_what_is_wrong(tmp_path: Path) -> None:
     assert "(shop.yaml:" in lines[3]
     assert lines[4].startswith(f"error: case testers: must get {IN_BLUE}, but got front(base)")
     assert lines[4].endswith("; see cases.yaml:2")
-    assert lines[5] == ("the lanes do not hold: 40 requests, no shares to tell; 0 of 1 case held")
+    assert lines[5] == ("the lanes do not hold: 40 requests; 0 of 1 case held")
     assert ET.parse(tmp_path / "junit.xml").findall(".//failure")
 
 
@@ -93,7 +93,7 @@ def test_a_folder_without_lanes_is_told_why(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
         "note: no lanes: no rule between pods matches a header or a caller's labels",
-        "the lanes hold: 20 requests, no shares to tell",
+        "the lanes hold: 20 requests",
     ]
 
 
