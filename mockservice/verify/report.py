@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mockservice.verify.verification import Verification
 
 _COLOURS: Final = {"error": "red", "note": "yellow"}
-_WORDS: Final = {True: ("holds", "green"), False: ("fails", "red"), None: ("unseen", "yellow")}
+_WORDS: Final = {True: ("holds", "green"), False: ("fails", "red"), None: ("not entered", "yellow")}
 
 
 def show(verification: Verification) -> None:
