@@ -58,7 +58,7 @@ def run(
                 with save_file.open("x", encoding="utf-8") as file:
                     file.write(saved(verification))
         except OSError as error:
-            problems.append(f"'{error.filename}': {error.strerror}")
+            problems.append(f"{error.filename}: {(error.strerror or str(error)).lower()}")
             exit_code = exit_code or 1
     if verification is not None:
         (report.show_json if as_json else report.show)(verification)

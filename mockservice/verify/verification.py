@@ -39,7 +39,7 @@ class Problem:
 
     level: Literal["error", "note"]
     about: str
-    """The verdict that it belongs to."""
+    """The verdict that it belongs to, or `CASES`."""
     text: str
     source: Source | None = None
     """What in the manifests did it."""
@@ -81,7 +81,7 @@ class Verification:
 
     @property
     def hold(self) -> bool:
-        """Whether all lanes hold."""
+        """Whether all lanes hold, and all cases."""
         return not any(problem.level == "error" for problem in self.problems())
 
     @property

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from mockservice.manifests.documents import Source
-from mockservice.verify import github
+from mockservice.verify import github, report
 from mockservice.verify.cases import read_cases
 from mockservice.verify.junit import junit, junit_of_failure
 from mockservice.verify.saving import saved
@@ -278,6 +278,20 @@ PROBLEM = Problem("error", "isolation", "100% of a, b: gone\r\nnow")
 )
 def test_an_annotation_is_escaped_as_github_reads_it(problem: Problem, command: str) -> None:
     assert github.annotation(problem) == command
+
+
+async def test_in_github_actions_annotations_stand_in_for_the_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verification = await verified(tmp_path, shop(), leaking)
+    (problem,) = verification.problems()
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    report.show(verification)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == github.annotation(problem)
+    assert lines[-2].startswith("::error file=shop.yaml,line=")
+    assert not any(line.startswith("error: ") for line in lines)
 
 
 def test_an_annotation_names_the_file_from_the_working_directory(
