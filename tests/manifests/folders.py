@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +36,17 @@ FOLDERS = sorted({str(file.parent.relative_to(K8S)) for file in K8S.rglob("*.yam
 
 
 def documents(*folders: str) -> list[Document]:
-    """Read the documents of folders in `k8s/`."""
-    return read(K8S / folder for folder in folders)
+    """The documents of folders of `k8s/`, each with a body of its own to break."""
+    return [
+        replace(document, body=deepcopy(document.body))
+        for folder in folders
+        for document in _read(folder)
+    ]
+
+
+@cache
+def _read(folder: str) -> list[Document]:
+    return read([K8S / folder])
 
 
 def together(lane_folder: str) -> list[Document]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from mockservice.manifests import asm
@@ -21,21 +20,17 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-# The first release with preStop's `sleep` enabled by default, and the latest known one.
-_KUBERNETES = ("1.30", kubernetes_validate.latest_version())
 _SHAPES = {**asm.SHAPES, **shapes_of_others.SHAPES}
-
-_ALL = [
-    pytest.param(document, id=f"{folder}-{document.kind}-{document.namespace}-{document.name}")
-    for folder in FOLDERS
-    for document in documents(folder)
-]
 
 
 def _schema_problems(document: Document) -> Iterator[str]:
     group = document.api_version.rpartition("/")[0]
     if group in ("", "apps"):
-        for version in _KUBERNETES:
+        # Imported here, as that takes a second in each worker of pytest.
+        import kubernetes_validate  # type: ignore[import-untyped]
+
+        # The first release with preStop's `sleep` enabled by default, and the latest known one.
+        for version in ("1.30", kubernetes_validate.latest_version()):
             try:
                 kubernetes_validate.validate(document.body, version, strict=True)
             except kubernetes_validate.ValidationError as error:
@@ -61,18 +56,24 @@ def _istio_problems(document: Document) -> Iterator[str]:
         yield f"unknown fields: {document.body} is read as {known}"
 
 
-@pytest.mark.parametrize("document", _ALL)
-def test_a_document_fits_the_schema_of_its_kind(document: Document) -> None:
-    assert list(_schema_problems(document)) == []
+# All documents in one test: to load the schemas takes longer than to use them.
+def test_every_document_fits_the_schema_of_its_kind() -> None:
+    problems = {
+        document.where(): found
+        for folder in FOLDERS
+        for document in documents(folder)
+        if (found := list(_schema_problems(document)))
+    }
+    assert problems == {}
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_the_schemas_refuse_a_field_that_they_do_not_know(folder: str) -> None:
-    for document in documents(folder):
-        # A ConfigMap has no spec.
-        spec = document.body if document.kind == "ConfigMap" else document.body["spec"]
-        spec["wieght"] = 50
-        assert list(_schema_problems(document)) != [], document.where()
+def test_the_schemas_refuse_a_field_that_they_do_not_know() -> None:
+    for folder in FOLDERS:
+        for document in documents(folder):
+            # A ConfigMap has no spec.
+            spec = document.body if document.kind == "ConfigMap" else document.body["spec"]
+            spec["wieght"] = 50
+            assert list(_schema_problems(document)) != [], document.where()
 
 
 def test_every_kind_has_a_schema() -> None:
