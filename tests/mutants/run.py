@@ -21,8 +21,11 @@ from mockservice.manifests.documents import read
 from mockservice.mesh.errors import RefusedError
 from mockservice.probe.load import Load, send
 from mockservice.probe.result import GATEWAY, outline
+from mockservice.verify.cases import read_cases
 from mockservice.verify.entering import requests_through
 from mockservice.verify.run import verify
+from mockservice.verify.saving import saved
+from mockservice.verify.verification import CASES
 from tests.mutants.mutations import Mutant, mutants
 
 if TYPE_CHECKING:
@@ -71,10 +74,13 @@ class Sound:
         self.verification = await verify(self.lanes.gateway_url, self.lanes.lane_map)
         self._answers = await self._ask()
         self._told = {problem.text for problem in self.verification.problems()}
+        cases = self._file.with_name("cases.yaml")
+        cases.write_text(saved(self.verification))
+        self._cases = read_cases(cases)
 
     def mutants(self) -> list[Mutant]:
-        """All mutants whose breakage is not one of weights."""
-        return [one for one in mutants(self.documents) if not one.is_weight]
+        """All mutants."""
+        return list(mutants(self.documents))
 
     async def times_it_holds(self, times: int) -> int:
         """How often the sound folder holds, of so many times."""
@@ -99,7 +105,17 @@ class Sound:
             await self.lanes.reload()
         except (RefusedError, LanesError) as error:
             return Tried(mutant.name, "refused", (str(error),), "")
+        if mutant.is_weight:
+            return await self._tell_weight(mutant)
         return await self._tell(mutant.name, mutant.hops)
+
+    async def _tell_weight(self, mutant: Mutant) -> Tried:
+        """What the cases saved from the sound folder tell of a weight."""
+        lanes = self.lanes
+        verification = await verify(lanes.gateway_url, lanes.lane_map, self._cases)
+        failed = [one for one in verification.problems() if one.about == CASES]
+        told = tuple(f"{one.level}: {one.text}" for one in failed)
+        return Tried(mutant.name, "told" if failed else "missed", told, GATEWAY)
 
     async def try_hop(self, app: str, header: str) -> Tried:
         """Run the sound folder with an app whose pods do not carry a header."""

@@ -174,9 +174,7 @@ def test_a_refused_folder_is_an_error_in_junit(tmp_path: Path) -> None:
 @pytest.mark.slow
 # One folder of each kind of entrance; `make mutants` verifies every folder twenty times.
 @pytest.mark.parametrize("name", ["asm/permissive-baggage", "istio/permissive", "gateway-api"])
-async def test_a_sound_folder_holds_and_so_do_its_saved_cases(
-    name: str, tmp_path: Path
-) -> None:
+async def test_a_sound_folder_holds_and_so_do_its_saved_cases(name: str, tmp_path: Path) -> None:
     file = tmp_path / "cases.yaml"
     async with LocalLanes([K8S / one for one in (*LANES[name], name)]) as lanes:
         first = await verify(lanes.gateway_url, lanes.lane_map)
