@@ -116,7 +116,7 @@ class _Translation:
             # Of two rules for one subset a cluster keeps one, and its lane leaks into the other.
             known = {(one.host, one.name) for one in self._subsets}
             self._problems.extend(
-                f"{document.where('spec')}: subset {one.name!r} of {one.host} is there already"
+                f"{document.where('spec')}: duplicate subset {one.name!r} of {one.host}"
                 for one in subsets
                 if (one.host, one.name) in known
             )
@@ -197,7 +197,7 @@ class _Translation:
             if host not in self._services:
                 self._problems.append(f"{document.where('spec')}: there is no Service {host}")
             elif first is not document:
-                reason = f"{first.kind} {first.name} has the routes of {host} already"
+                reason = f"conflicts with {first.kind} {first.name}, which already routes {host}"
                 self._problems.append(f"{document.where('spec')}: {reason}")
 
     def _missing(self, route: Route) -> Iterator[str]:

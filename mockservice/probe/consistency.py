@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from mockservice.probe.result import tells_headers
+from mockservice.probe.result import TRACE_HEADERS, tells_headers
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -24,32 +24,6 @@ _ENOUGH_FOR_IDS: Final = 8
 """Requests of which each has another value: then it is an id."""
 _GROUPS_A_CHAIN: Final = 32
 """Groups that are looked through for each chain, on average, to tell which are inconsistent."""
-
-# What is about traces, not about lanes: another value in each request.
-_TRACE_HEADERS: Final = frozenset(
-    {
-        "traceparent",
-        "tracestate",
-        "b3",
-        "x-b3-traceid",
-        "x-b3-spanid",
-        "x-b3-parentspanid",
-        "x-b3-sampled",
-        "x-b3-flags",
-        "x-request-id",
-        "x-ot-span-context",
-        "x-datadog-trace-id",
-        "x-datadog-parent-id",
-        "x-datadog-sampling-priority",
-        "uber-trace-id",
-        "x-cloud-trace-context",
-        "grpc-trace-bin",
-        "x-amzn-trace-id",
-        "sw8",
-        "sw8-correlation",
-        "sw8-x",
-    }
-)
 
 Headers = tuple[tuple[str, str], ...]
 _Group = tuple[str, str, str, Headers]
@@ -198,6 +172,6 @@ class Consistency:
 
 def _group(caller: Hop, hop: Hop) -> _Group:
     headers = tuple(
-        sorted(pair for pair in hop.lane_headers.items() if pair[0] not in _TRACE_HEADERS)
+        sorted(pair for pair in hop.lane_headers.items() if pair[0] not in TRACE_HEADERS)
     )
     return caller.app, caller.version, hop.app, headers

@@ -141,6 +141,14 @@ _REWRITTEN: Final = _MAY_END | {
     "sw8-correlation",
     "sw8-x",
 }
+TRACE_HEADERS: Final = (_REWRITTEN - {"baggage"}) | {
+    "traceparent",
+    "b3",
+    "x-b3-traceid",
+    "x-datadog-trace-id",
+    "x-request-id",
+}
+"""The headers that are about traces, not about lanes: they differ in each request."""
 
 
 def _identity(name: str, value: str) -> str:

@@ -508,7 +508,8 @@ def test_another_kind_is_refused_and_what_only_a_cluster_needs_is_not(tmp_path: 
         ),
         (
             between_pods("mocka", {"route": [to(MOCKA)]}),
-            "ASMSwimLaneGroup mock: spec: VirtualService mocka has the routes of mocka.default",
+            "ASMSwimLaneGroup mock: spec: conflicts with VirtualService mocka, which already routes"
+            " mocka.default",
         ),
         (
             http_route("far", parentRefs=[{"name": "ingressgateway", "namespace": "east"}]),
@@ -539,5 +540,4 @@ def test_two_subsets_of_one_name_are_refused(tmp_path: Path) -> None:
     names = [subset["name"] for subset in rule["spec"]["subsets"]]
     assert len(refused.value.problems) == len(names)
     for name, problem in zip(names, refused.value.problems, strict=True):
-        assert f"DestinationRule second: spec: subset {name!r} of " in problem
-        assert problem.endswith("is there already")
+        assert f"DestinationRule second: spec: duplicate subset {name!r} of " in problem
