@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mockservice.lanes.local import LocalLanes
+from mockservice.mesh.load import load
+from mockservice.mesh.survey import read_lane_map
 from mockservice.verify.run import verify
 from tests.lanes.building import write
 from tests.mesh.designs import DESIGNS, pods
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
+
+
+def test_a_split_between_pods_is_told_as_what_it_is(tmp_path: Path) -> None:
+    file = write(tmp_path / "all.yaml", *pods(), *DESIGNS["a split inside the mesh"]())
+    notes = [note.text for note in read_lane_map(load([file])).notes]
+    assert (
+        "lane v1: a rule between pods splits its calls to mockc by weight, over v1 or v2" in notes
+    )
 
 
 # One after the other in the same lanes: to move them is cheaper than to start them.
