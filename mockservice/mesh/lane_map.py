@@ -61,6 +61,11 @@ class Lane:
             fits(text, headers.get(name)) for name, text in self.headers
         )
 
+    def owns(self, app: str, version: str) -> bool:
+        """Whether the pods of an app's version are the lane's own."""
+        owed = self.owed.get(app)
+        return owed is not None and owed.is_own and version in owed.versions
+
     @property
     def token(self) -> str:
         """What marks the requests of this lane between pods: a header, or labels of the caller."""
@@ -219,7 +224,11 @@ class LaneMap:
         if taken:
             return self._lane_taken(taken, received, first)
         asked = self.lane_by_headers(request.headers)
-        return self.baseline if asked is None else asked.name
+        if asked is not None:
+            return asked.name
+        # Where labels of the caller decide, a request is in the lane of its first hop.
+        owners = [lane.name for lane in self.lanes if lane.labels and first and lane.owns(*first)]
+        return owners[0] if len(owners) == 1 else self.baseline
 
     def weights(self, request: Request) -> dict[str, float]:
         """The weights of the lanes that a request enters, as the gateway's routes have them.

@@ -88,8 +88,13 @@ class Judge(Protocol):
     def serves(self, lane: str | None, caller: str) -> str | None:
         """The lane whose pods are to answer a lane's calls from an app; None: cannot be told."""
 
-    def kept(self, requests: int) -> tuple[str, ...]:
-        """What can be said where none of so many requests left its lane, and what cannot."""
+    def kept(self, requests: int, without_lane: int) -> tuple[str, ...]:
+        """What can be said where none of so many requests left its lane, and what cannot.
+
+        Args:
+            requests: those that a hop has answered.
+            without_lane: those among them whose lane cannot be told.
+        """
 
     def weights(self, load: Load) -> dict[str, float] | None:
         """How often the requests of a load are to be in which lane; None: not known."""
@@ -139,7 +144,7 @@ class ByVersion:
         """The lane whose pods are to answer a lane's calls from an app: the same lane."""
         return lane
 
-    def kept(self, requests: int) -> tuple[str, ...]:
+    def kept(self, requests: int, without_lane: int) -> tuple[str, ...]:  # noqa: ARG002
         """What can be said where none of so many requests left its lane, and what cannot."""
         kept = "one version" if self.baseline is None else f"one version beside {self.baseline}"
         chains = "1 chain" if requests == 1 else f"each of {requests} chains"
@@ -220,12 +225,16 @@ class ByMap:
                 return self.lane_of_pods(app, min(owed.versions))
         return lane
 
-    def kept(self, requests: int) -> tuple[str, ...]:
+    def kept(self, requests: int, without_lane: int) -> tuple[str, ...]:
         """What can be said where none of so many requests left its lane, and what cannot."""
-        asked = "1 request" if requests == 1 else f"each of {requests} requests"
+        alike = "went the way of those that look the same"
         if not self.lane_map.lanes:
-            return (f"{asked} went the way of those that look the same", _UNSEEN)
-        return (f"{asked} got what its lane is owed",)
+            return (f"{_each_of(requests)} {alike}", _UNSEEN)
+        kept = f"{_each_of(requests - without_lane)} got what its lane is owed"
+        if not without_lane:
+            return (kept,)
+        rest = f"{_each_of(without_lane)} in no lane that the manifests tell {alike}"
+        return (kept, rest) if without_lane < requests else (rest,)
 
     def weights(self, load: Load) -> dict[str, float] | None:
         """How often the requests of a load are to be in which lane, by the gateway's route."""
@@ -287,6 +296,10 @@ class ByMap:
 
     def _callees(self, hop: Hop) -> list[str]:
         return self.lane_map.topology.callees(hop.app)
+
+
+def _each_of(requests: int) -> str:
+    return "1 request" if requests == 1 else f"each of {requests} requests"
 
 
 def _request(url: str, method: str, headers: Iterable[tuple[str, str]]) -> Request:

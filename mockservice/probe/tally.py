@@ -49,6 +49,8 @@ class Tally:
         """By the chain's outline and the status."""
         self.lanes: Counter[str] = Counter()
         """Requests by their lane, where it is known."""
+        self.without_lane = 0
+        """Requests that at least one hop answered, and whose lane cannot be told."""
         self.leaks: Counter[Leak] = Counter()
         self.consistency = Consistency()
         self.mixed: Counter[str] = Counter()
@@ -83,6 +85,8 @@ class Tally:
         seen.seconds.append(result.seconds)
         if judgement.lane is not None:
             self.lanes[judgement.lane] += 1
+        else:
+            self.without_lane += bool(hops)
         self.leaks.update(leak for _, leak in judgement.leaks)
         self.consistency.add(hops, judgement.unjudged)
         if judgement.is_mixed:

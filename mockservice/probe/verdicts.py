@@ -70,9 +70,8 @@ def isolation(tally: Tally) -> Verdict:
             for chain, count in tally.mixed.most_common()
         ]
         return Verdict(ISOLATION, None, tuple(reasons))
-    return Verdict(
-        ISOLATION, True, (*tally.judge.kept(tally.answered), *tally.consistency.unseen())
-    )
+    kept = tally.judge.kept(tally.answered, tally.without_lane)
+    return Verdict(ISOLATION, True, (*kept, *tally.consistency.unseen()))
 
 
 def reach(notes: Iterable[Note]) -> Verdict:

@@ -166,6 +166,24 @@ def test_hops_that_answer_in_text_leave_calls_uncompared() -> None:
     )
 
 
+def test_requests_in_no_lane_are_told_apart() -> None:
+    # Strict lanes by header: without it, a request is in none of them.
+    known, unknown = _result("v1 v1 v1", "v1"), _result("v1 v1 v1")
+    judge = _by_map("istio/permissive")
+    assert isolation(_tally(judge, known, known)).reasons == (
+        "each of 2 requests got what its lane is owed",
+    )
+    without = Result(0.1, 200, unknown.chain, url="http://127.0.0.1:8080/elsewhere")
+    strict = _by_map("istio/strict")
+    lost = Result(0.1, 200, Chain.from_text("-> other(version: v9, ip: 1)"), url=_URL)
+    assert strict.judge(without).lane == "v1"
+    assert strict.judge(lost).lane is None
+    assert isolation(_tally(strict, without, lost)).reasons[:2] == (
+        "1 request got what its lane is owed",
+        "1 request in no lane that the manifests tell went the way of those that look the same",
+    )
+
+
 def test_notes_of_the_map_are_a_verdict_of_their_own() -> None:
     tally = _tally(_by_map("istio/permissive"), _result("v1 v1 v1"))
     verdicts = {one.name: one for one in judge(tally, (), None)}
