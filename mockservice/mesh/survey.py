@@ -33,7 +33,12 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
     lanes.sort(key=lambda lane: (lane.name != baseline, lane.name))
     lane_map = LaneMap(mesh, topology, tuple(lanes), baseline, (), tuple(notes))
     lane_map = replace(lane_map, entrances=tuple(_entrances(lane_map)))
-    more = (*_without_entrance(lane_map), *_without_own_pods(lane_map), *_unreached(lane_map))
+    more = (
+        *_without_entrance(lane_map),
+        *_balanced(lane_map),
+        *_without_own_pods(lane_map),
+        *_unreached(lane_map),
+    )
     return replace(lane_map, notes=(*lane_map.notes, *more))
 
 
@@ -69,6 +74,24 @@ def _without_entrance(lane_map: LaneMap) -> Iterator[Note]:
             where = f" with {lane.token}" if lane.headers else ""
             text = f"lane {lane.name} gets no request: no route at the gateway leads to it{where}"
             yield Note(text, lane.source, fails=True)
+
+
+def _balanced(lane_map: LaneMap) -> Iterator[Note]:
+    """Destinations of the gateway that no subset keeps to one lane."""
+    for entrance in lane_map.entrances:
+        lanes = [share.lane for share in entrance.shares if share.is_spread and share.lane]
+        apps = {
+            pod.app
+            for share in entrance.shares
+            if share.is_spread
+            for pod in lane_map.topology.pods_at(share.destination)
+        }
+        if lanes:
+            text = (
+                f"{entrance}: the gateway balances requests over all pods of"
+                f" {', '.join(sorted(apps))}, of lanes {', '.join(dict.fromkeys(lanes))}"
+            )
+            yield Note(text, entrance.source)
 
 
 def _without_own_pods(lane_map: LaneMap) -> Iterator[Note]:

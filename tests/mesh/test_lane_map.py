@@ -101,7 +101,9 @@ def test_lanes_of_labels_are_entered_by_balancing_too(tmp_path: Path) -> None:
     lane_map = _broken(tmp_path, "istio/strict", drop_subsets)
     ways = [lane_map.enters_by(lane) for lane in lane_map.lanes]
     assert ways == ["/mock, 0.5 of 1", "/mock, 0.5 of 1"]
-    assert lane_map.notes == ()
+    assert [(note.text, note.fails) for note in lane_map.notes] == [
+        ("/mock: the gateway balances requests over all pods of mocka, of lanes v1, v2", False)
+    ]
     assert lane_map.weights(Request("/mock")) == {}
 
 
