@@ -107,6 +107,9 @@ class _Reader:
                     )
                     if is_turned:
                         text = f"lane {draft.name}: a rule leads it to {app} of lane {other.name}"
+                        header = self._tokens.lane_header
+                        if all(name != header for name, _ in draft.headers):
+                            text += f", but other rules match the header {header}"
                         self._notes.append(Note(text, draft.source, fails=True))
                         del draft.ruled[app]
 

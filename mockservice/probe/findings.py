@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mockservice.probe.split import LEVEL, Split, split_of
@@ -35,10 +35,21 @@ class Findings:
         tally: Tally,
         seconds: float,
         weights: Mapping[str, float] | None,
+        remarks: tuple[str, ...] = (),
     ) -> Findings:
-        """Judge a tally; the split only against `weights`."""
+        """Judge a tally.
+
+        Args:
+            load: what was sent.
+            tally: what came back.
+            seconds: from the first request to the last answer.
+            weights: what the split is held against; None: it is not judged.
+            remarks: what the requests could not show; told with the verdict on isolation.
+        """
         split = None if weights is None else split_of(tally.lanes, weights)
-        return cls(load, tally, seconds, split, judge(tally, load.sent, split))
+        isolation, *others = judge(tally, load.sent, split)
+        isolation = replace(isolation, reasons=(*isolation.reasons, *remarks))
+        return cls(load, tally, seconds, split, (isolation, *others))
 
     @property
     def hold(self) -> bool:

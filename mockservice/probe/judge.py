@@ -11,7 +11,7 @@ from mockservice.mesh.matching import Request
 from mockservice.probe.result import fault_of, lane_of, leaving_hop, outline, tells_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mockservice.chain import Hop
     from mockservice.manifests.documents import Source
@@ -96,6 +96,9 @@ class Judge(Protocol):
             without_lane: those among them whose lane cannot be told.
         """
 
+    def remarks(self, load: Load, lanes: Mapping[str, int]) -> tuple[str, ...]:
+        """What the requests of a load, which entered these lanes, could not show."""
+
     def weights(self, load: Load) -> dict[str, float] | None:
         """How often the requests of a load are to be in which lane; None: not known."""
 
@@ -151,6 +154,10 @@ class ByVersion:
         if self.is_strict:
             return (f"{chains} kept to {kept}",)
         return (f"{chains} kept to {kept}", _UNSEEN)
+
+    def remarks(self, load: Load, lanes: Mapping[str, int]) -> tuple[str, ...]:  # noqa: ARG002
+        """What the requests of a load could not show: nothing tells."""
+        return ()
 
     def weights(self, load: Load) -> None:  # noqa: ARG002
         """How often the requests of a load are to be in which lane: nothing tells."""
@@ -235,6 +242,23 @@ class ByMap:
             return (kept,)
         rest = f"{_each_of(without_lane)} in no lane that the manifests tell {alike}"
         return (kept, rest) if without_lane < requests else (rest,)
+
+    def remarks(self, load: Load, lanes: Mapping[str, int]) -> tuple[str, ...]:
+        """What the requests of a load, which entered these lanes, could not show."""
+        lane_map = self.lane_map
+        sent = dict(load.headers)
+        names = {name for lane in lane_map.lanes for name, _ in lane.headers}
+        asked = {name: sent[name] for name in sorted(names & sent.keys())}
+        found = []
+        if asked and lane_map.lane_by_headers(sent) is None:
+            named = ", ".join(f"{name}: {value}" for name, value in asked.items())
+            found.append(f"{named} names no lane of the manifests")
+        found += [
+            f"lane {lane.name} was not entered; it is entered by {lane_map.enters_by(lane)}"
+            for lane in lane_map.lanes
+            if not lanes.get(lane.name) and lane_map.entrances_of(lane.name)
+        ]
+        return tuple(found)
 
     def weights(self, load: Load) -> dict[str, float] | None:
         """How often the requests of a load are to be in which lane, by the gateway's route."""

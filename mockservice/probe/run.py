@@ -27,7 +27,8 @@ def run(load: Load, judge: Judge, weights: Mapping[str, float] | None, *, as_jso
     asyncio.run(_until_signal(load, tally))
     if weights is None:
         weights = judge.weights(load)
-    findings = Findings.of(load, tally, perf_counter() - start, weights)
+    remarks = judge.remarks(load, tally.lanes)
+    findings = Findings.of(load, tally, perf_counter() - start, weights, remarks)
     if as_json:
         sys.stdout.write(findings.to_json() + "\n")
     else:

@@ -53,6 +53,8 @@ class Tally:
         """Requests that at least one hop answered, and whose lane cannot be told."""
         self.leaks: Counter[Leak] = Counter()
         self.consistency = Consistency()
+        self.open_ends: Counter[str] = Counter()
+        """Requests by the app of the last hop, behind which a service answers that is no hop."""
         self.mixed: Counter[str] = Counter()
         """Requests by chain, of several versions, where nobody can tell a fallback from a leak."""
         self.owed_faults: Counter[Fault] = Counter()
@@ -89,6 +91,8 @@ class Tally:
             self.without_lane += bool(hops)
         self.leaks.update(leak for _, leak in judgement.leaks)
         self.consistency.add(hops, judgement.unjudged)
+        if hops and fault is None and result.chain.upstream_body is not None:
+            self.open_ends[hops[-1].app] += 1
         if judgement.is_mixed:
             self.mixed[drawn] += 1
         self._count_headers(hops)

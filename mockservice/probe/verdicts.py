@@ -71,7 +71,12 @@ def isolation(tally: Tally) -> Verdict:
         ]
         return Verdict(ISOLATION, None, tuple(reasons))
     kept = tally.judge.kept(tally.answered, tally.without_lane)
-    return Verdict(ISOLATION, True, (*kept, *tally.consistency.unseen()))
+    ends = (
+        f"behind {app} answers a service that is no hop: what it is cannot be seen"
+        f" ({requests_text(count)})"
+        for app, count in tally.open_ends.most_common()
+    )
+    return Verdict(ISOLATION, True, (*kept, *tally.consistency.unseen(), *ends))
 
 
 def reach(notes: Iterable[Note]) -> Verdict:
@@ -80,7 +85,8 @@ def reach(notes: Iterable[Note]) -> Verdict:
     if not ordered:
         return Verdict(REACH, True, ("every lane can be entered, every pod is some lane's",))
     holds = not ordered[0].fails
-    return Verdict(REACH, holds, tuple(map(str, ordered)))
+    told = tuple(str(note) if note.fails else f"note: {note}" for note in ordered)
+    return Verdict(REACH, holds, told)
 
 
 def propagation(tally: Tally, sent: Iterable[str]) -> Verdict:

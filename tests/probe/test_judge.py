@@ -184,9 +184,31 @@ def test_requests_in_no_lane_are_told_apart() -> None:
     )
 
 
+def test_lanes_that_were_not_entered_are_told() -> None:
+    remarks = _by_map("istio/permissive").remarks(Load(_URL), {"s1": 100})
+    assert remarks == (
+        "lane s2 was not entered; it is entered by /mock with x-asm-prefer-tag: s2",
+        "lane s3 was not entered; it is entered by /mock with x-asm-prefer-tag: s3",
+    )
+
+
+def test_a_lane_that_is_not_there_is_told() -> None:
+    load = Load(_URL, headers=((_TAG, "s4"),))
+    [first, *_] = _by_map("istio/permissive").remarks(load, {"s1": 100})
+    assert first == "x-asm-prefer-tag: s4 names no lane of the manifests"
+
+
+def test_a_service_that_is_no_hop_is_told() -> None:
+    chain = Chain(hops("v1"), upstream_body="hello")
+    verdict = isolation(_tally(ByVersion(), *[Result(0.1, 200, chain, url=_URL)] * 3))
+    assert verdict.reasons[-1] == (
+        "behind mocka answers a service that is no hop: what it is cannot be seen (3 requests)"
+    )
+
+
 def test_notes_of_the_map_are_a_verdict_of_their_own() -> None:
     tally = _tally(_by_map("istio/permissive"), _result("v1 v1 v1"))
     verdicts = {one.name: one for one in judge(tally, (), None)}
     assert verdicts["reach"] == Verdict(
-        "reach", True, ("mockb(v2) gets no request: lane s2 does not hold mockb",)
+        "reach", True, ("note: mockb(v2) gets no request: lane s2 does not hold mockb",)
     )
