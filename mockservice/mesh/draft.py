@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ class Draft:
     """By app, what rules for this lane alone lead to."""
     split: set[str] = field(default_factory=set)
     """The apps at which a rule leads to several destinations."""
+    subsets: Counter[str] = field(default_factory=Counter)
+    """At how many apps its rules lead to a subset of that name."""
     named: dict[str, Versions] = field(default_factory=dict)
     """By app, the pods of the subset that has the lane's name."""
 

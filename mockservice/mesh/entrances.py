@@ -11,7 +11,7 @@ from mockservice.mesh.model import Match
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mockservice.mesh.model import Mesh, Pairs
+    from mockservice.mesh.model import Mesh, Pairs, Route
 
 MAX_KINDS: Final = 200
 """Kinds of requests that are looked at, at most."""
@@ -20,8 +20,12 @@ MAX_KINDS: Final = 200
 _SENT_ANYWAY: Final = ("traceparent", "x-request-id", "baggage")
 
 
-def kinds(mesh: Mesh, marks: Iterable[Pairs]) -> Iterator[tuple[str | None, str, str, Pairs]]:
-    """Host, path, method and headers of the requests that can be told apart.
+Kind = tuple[str | None, str, str, "Pairs"]
+"""Host, path, method and headers of a request."""
+
+
+def kinds(mesh: Mesh, marks: Iterable[Pairs]) -> list[Kind]:
+    """The requests that can be told apart; of more than `MAX_KINDS` one more than those.
 
     For each path of the gateway: the plain request, one with each of the marks, and one with
     what each route for that path asks for.
@@ -30,35 +34,54 @@ def kinds(mesh: Mesh, marks: Iterable[Pairs]) -> Iterator[tuple[str | None, str,
         mesh: whose gateway it is.
         marks: headers that name lanes, one lane each.
     """
-    found: dict[tuple[str | None, str, str, Pairs], None] = {}
+    found: dict[Kind, None] = {}
     ids = tuple(
         (carrier.trace_header, ID)
         for carrier in mesh.carriers
         if carrier.trace_header not in (*_SENT_ANYWAY, carrier.route_header)
     )
     paths: dict[tuple[str | None, str, str], list[Pairs]] = {}
-    for host, match in _matches(mesh):
-        path = "/" if match.uri is None else example(match.uri)
-        method = "GET" if match.method is None else example(match.method)
-        asked = [(name.lower(), example(text)) for name, text in match.headers]
-        values = tuple((name, value) for name, value in asked if value is not None)
-        if path is None or method is None or len(values) < len(asked):
-            continue
-        paths.setdefault((host, path, method), []).append(values)
+    for host, _, match in _matches(mesh):
+        asked = _example(match)
+        if asked is not None:
+            path, method, headers = asked
+            paths.setdefault((host, path, method), []).append(headers)
     marks = list(marks)
     for place, asked_for in paths.items():
         for headers in ((), *marks, *asked_for):
             names = {name for name, _ in headers}
             added = tuple(pair for pair in ids if pair[0] not in names)
             found.setdefault((*place, (*headers, *added)))
-    yield from list(found)[:MAX_KINDS]
+            if len(found) > MAX_KINDS:
+                return list(found)
+    return list(found)
 
 
-def _matches(mesh: Mesh) -> Iterator[tuple[str | None, Match]]:
+def without_example(mesh: Mesh) -> Iterator[Route]:
+    """The gateway's routes with a match that no request can be made up for."""
+    told: set[int] = set()
+    for _, route, match in _matches(mesh):
+        if _example(match) is None and id(route) not in told:
+            told.add(id(route))
+            yield route
+
+
+def _example(match: Match) -> tuple[str, str, Pairs] | None:
+    """Path, method and headers of a request that fits."""
+    path = "/" if match.uri is None else example(match.uri)
+    method = "GET" if match.method is None else example(match.method)
+    asked = [(name.lower(), example(text)) for name, text in match.headers]
+    values = tuple((name, value) for name, value in asked if value is not None)
+    if path is None or method is None or len(values) < len(asked):
+        return None
+    return path, method, values
+
+
+def _matches(mesh: Mesh) -> Iterator[tuple[str | None, Route, Match]]:
     for table in mesh.gateway:
         for host in table.hosts:
             # Of a wildcard any host will do.
             name = None if host == "*" else host.replace("*", "any", 1)
             for route in table.routes:
                 for match in route.matches or (Match(),):
-                    yield name, match
+                    yield name, route, match

@@ -39,7 +39,7 @@ class _Reader:
         self._mesh = mesh
         self._topology = topology
         self._tokens = Tokens(mesh, topology)
-        self._kinds = list(kinds(mesh, ()))
+        self._kinds = kinds(mesh, ())
         self._notes: list[Note] = []
         self._drafts: list[Draft] = []
 
@@ -50,7 +50,7 @@ class _Reader:
         baseline = self._read_baseline()
         self._doubt_names()
         for draft in [*self._drafts, *([baseline] if baseline else [])]:
-            self._read_names(draft)
+            self._read_names(draft, baseline)
         if baseline is not None:
             self._drafts = [one for one in self._drafts if self._differs(one, baseline)]
         settlement = Settlement(self._mesh, self._topology, self._drafts, baseline)
@@ -81,6 +81,7 @@ class _Reader:
                         routes, Request(path, method, {**dict(headers), **values}), plain
                     )
                     led += _marked(first_route(routes, plain), draft)
+            draft.subsets.update({one.subset for one in led if one.subset is not None})
             found = self._versions_at(app, led)
             if found:
                 draft.ruled[app] = found
@@ -99,7 +100,7 @@ class _Reader:
                 for other in self._drafts:
                     theirs = self._topology.pods_of_subset(app, other.name)
                     is_turned = (
-                        draft is not other
+                        draft.name != other.name
                         and bool(draft.headers)
                         and theirs
                         and app not in other.ruled
@@ -171,9 +172,16 @@ class _Reader:
             one.subset for one in destinations if one.subset is not None and one.weight == heaviest
         }
 
-    def _read_names(self, draft: Draft) -> None:
+    def _read_names(self, draft: Draft, baseline: Draft | None) -> None:
+        """The pods of the subsets that are named like a lane, or that its rules lead to."""
+        name = draft.name
+        if not any(self._topology.pods_of_subset(app, name) for app in self._topology.apps):
+            # The lane's value is not its subsets' name: one that rules at several apps have is.
+            known = [subset for subset, apps in draft.subsets.most_common(1) if apps > 1]
+            taken = {one.name for one in (*self._drafts, *([baseline] if baseline else []))}
+            name = known[0] if known and known[0] not in taken else name
         for app in self._topology.apps:
-            pods = self._topology.pods_of_subset(app, draft.name)
+            pods = self._topology.pods_of_subset(app, name)
             if pods:
                 draft.named[app] = versions(pods)
 

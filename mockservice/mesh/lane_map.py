@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ID: Final = "{id}"
 """Stands in a header's value for an id of the request's own."""
+_PRECISION: Final = {"present": 0, "regex": 1, "segments": 2, "prefix": 2, "exact": 3}
 MAX_WAYS: Final = 3
 """Entrances of a lane that a text names."""
 
@@ -60,6 +61,12 @@ class Lane:
         return bool(self.headers) and all(
             fits(text, headers.get(name)) for name, text in self.headers
         )
+
+    @property
+    def precision(self) -> tuple[int, int, int]:
+        """How much it asks of headers: how many, how exactly, and how long they are."""
+        kinds = [_PRECISION[text.kind] for _, text in self.headers]
+        return len(kinds), min(kinds, default=0), sum(len(text.value) for _, text in self.headers)
 
     def owns(self, app: str, version: str) -> bool:
         """Whether the pods of an app's version are the lane's own."""
@@ -196,8 +203,12 @@ class LaneMap:
         return (plain or others or same)[0]
 
     def lane_by_headers(self, headers: Mapping[str, str]) -> Lane | None:
-        """The lane that a request with these headers asks for, by lower-case name."""
-        return next((lane for lane in self.lanes if lane.is_asked_by(headers)), None)
+        """The lane that a request with these headers asks for, by lower-case name.
+
+        Of several the one that asks for most.
+        """
+        asked = [lane for lane in self.lanes if lane.is_asked_by(headers)]
+        return max(asked, key=lambda lane: lane.precision, default=None)
 
     def lane_of(
         self,
@@ -264,9 +275,10 @@ class LaneMap:
         sets_lane: bool,
     ) -> str | None:
         """The lane of requests that a route sends to one of its destinations."""
-        lane = self.lane_by_headers(self._set_by(route, destination)) or self.lane_by_headers(
-            headers
-        )
+        changes = (route.headers.request, destination.headers.request)
+        removed = {name.lower() for one in changes for name in one.remove}
+        kept = {name: value for name, value in headers.items() if name not in removed}
+        lane = self.lane_by_headers(self._set_by(route, destination)) or self.lane_by_headers(kept)
         if lane is not None:
             return lane.name
         pods_there = self.topology.pods_at(destination)

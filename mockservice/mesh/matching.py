@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mockservice.mesh.model import selects
+from mockservice.mesh.model import Text, selects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mockservice.mesh.model import Match, Mesh, Pairs, Route, Text
+    from mockservice.mesh.model import Match, Mesh, Pairs, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,19 @@ def example(text: Text) -> str | None:
     simple = re.sub(r"\((?:\?:)?([^()|]*)(?:\|[^()]*)?\)", r"\1", simple)
     simple = re.sub(r"\\(\W)", r"\1", simple)
     return simple if fits(text, simple) else None
+
+
+def examples(text: Text) -> list[str]:
+    """Values that fit: one for each alternative of a regular expression such as `^(v2|beta)$`."""
+    first = example(text)
+    found = [] if first is None else [first]
+    if text.kind == "regex" and (group := re.search(r"\((?:\?:)?([^()]*\|[^()]*)\)", text.value)):
+        for part in group[1].split("|"):
+            pattern = f"{text.value[: group.start()]}{part}{text.value[group.end() :]}"
+            value = example(Text("regex", pattern))
+            if value is not None and fits(text, value):
+                found.append(value)
+    return list(dict.fromkeys(found))
 
 
 def gateway_route(mesh: Mesh, request: Request) -> Route | None:

@@ -6,18 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mockservice.mesh.declared import declared_lanes
-from mockservice.mesh.entrances import kinds
+from mockservice.mesh.entrances import MAX_KINDS, kinds, without_example
 from mockservice.mesh.inferred import inferred_lanes
 from mockservice.mesh.lane_map import Entrance, LaneMap, Note
-from mockservice.mesh.matching import Request, gateway_route
+from mockservice.mesh.matching import Request, examples, gateway_route
 from mockservice.mesh.model import selects
 from mockservice.mesh.topology import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mockservice.mesh.lane_map import Lane, Share
-    from mockservice.mesh.model import Mesh, Pod, Subset
+    from mockservice.mesh.model import Mesh, Pairs, Pod, Route, Subset
 
 
 def read_lane_map(mesh: Mesh) -> LaneMap:
@@ -36,6 +36,7 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
     more = (
         *_without_entrance(lane_map),
         *_balanced(lane_map),
+        *_not_entered(lane_map),
         *_without_own_pods(lane_map),
         *_unreached(lane_map),
     )
@@ -45,18 +46,48 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
 def _entrances(lane_map: LaneMap) -> Iterator[Entrance]:
     mesh = lane_map.mesh
     plain: dict[tuple[str | None, str, str], tuple[Share, ...]] = {}
-    marks = [lane.values for lane in lane_map.lanes if lane.values]
-    for host, path, method, headers in kinds(mesh, marks):
+    for host, path, method, headers in kinds(mesh, _marks(lane_map))[:MAX_KINDS]:
         asked = dict(headers)
         route = gateway_route(mesh, Request(path, method, asked, host=host))
         if route is not None:
             shares = lane_map.shares(route, asked)
-            # What the gateway does not look at makes no other entrance.
+            # What the gateway does not look at, or takes away, makes no other entrance.
             place = (host, path, method)
-            if lane_map.names_lane(route) and plain.get(place) == shares:
+            is_ignored = lane_map.names_lane(route) or _removes(route, asked)
+            if is_ignored and plain.get(place) == shares:
                 continue
             plain.setdefault(place, shares)
             yield Entrance(host, path, method, headers, shares, route.source)
+
+
+def _marks(lane_map: LaneMap) -> list[Pairs]:
+    """The headers that name lanes: all values of a lane that rules tell apart."""
+    marks = [lane.values for lane in lane_map.lanes if lane.values]
+    for lane in lane_map.lanes:
+        for place, (name, text) in enumerate(lane.headers):
+            for value in examples(text)[1:]:
+                values = (*lane.values[:place], (name, value), *lane.values[place + 1 :])
+                marks.append(values)
+    return marks
+
+
+def _not_entered(lane_map: LaneMap) -> Iterator[Note]:
+    """What of the gateway's routes no request is made up for."""
+    for route in without_example(lane_map.mesh):
+        text = f"{route.source} at the gateway is not entered: no request for it can be made up"
+        yield Note(text, route.source)
+    if len(kinds(lane_map.mesh, _marks(lane_map))) > MAX_KINDS:
+        text = (
+            f"the gateway tells more than {MAX_KINDS} kinds of requests apart: not all are entered"
+        )
+        yield Note(text, fails=True)
+
+
+def _removes(route: Route, headers: Mapping[str, str]) -> bool:
+    """Whether a route takes away a header that a request carries."""
+    changes = (route.headers, *(one.headers for one in route.destinations))
+    removed = {name.lower() for one in changes for name in one.request.remove}
+    return not removed.isdisjoint(headers)
 
 
 def _without_entrance(lane_map: LaneMap) -> Iterator[Note]:
@@ -146,7 +177,17 @@ def _reasons(lane_map: LaneMap, pod: Pod) -> Iterator[str]:
     hosts = {service.host for service in lane_map.topology.services_of(pod.app)}
     for subset in lane_map.mesh.subsets:
         if subset.host in hosts and selects(subset.labels, pod.labels):
-            yield f"no rule leads to subset {subset.name} of {subset.source}"
+            led = [
+                route
+                for table in (*lane_map.mesh.gateway, *lane_map.mesh.calls)
+                for route in table.routes
+                for one in route.destinations
+                if (one.host, one.subset) == (subset.host, subset.name)
+            ]
+            if led:
+                yield f"{led[0].source} leads to it, but for no lane that the rules tell"
+            else:
+                yield f"no rule leads to subset {subset.name} of {subset.source}"
             return
     others = [lane for lane in lane_map.lanes if lane.name != lane_map.baseline]
     lacking = [lane.name for lane in others if _is_elsewhere(lane, pod)]

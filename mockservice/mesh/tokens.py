@@ -36,7 +36,14 @@ class Tokens:
 
     def drafts(self) -> list[Draft]:
         """The lanes."""
-        drafts = [*self._lanes_of_headers(), *self._lanes_of_labels()]
+        for route, match in self._matches_between_pods():
+            if match.without_headers:
+                text = f"{route.source} matches withoutHeaders: lanes are not read out of that"
+                self.notes.append(Note(text, route.source))
+        drafts = self._lanes_of_headers()
+        # A rule may ask for the header or for the labels of the same lane.
+        known = {draft.name for draft in drafts}
+        drafts += [draft for draft in self._lanes_of_labels() if draft.name not in known]
         return [*drafts, *self._lanes_by_convention(drafts)]
 
     def _most_used_header(self) -> str | None:
@@ -62,21 +69,21 @@ class Tokens:
     def _header_tokens(self) -> Iterator[tuple[HeaderTexts, Source | None]]:
         """What headers rules ask for: of the lane header itself at the gateway too.
 
-        Other headers beside it belong to the token only where no rule does without them.
+        Other headers beside it belong to the token, unless a rule without them leads to the same.
         """
         asked = [
-            (tuple((name.lower(), text) for name, text in match.headers), route.source, is_call)
+            (tuple((name.lower(), text) for name, text in match.headers), route, is_call)
             for tables, is_call in ((self._mesh.calls, True), (self._mesh.gateway, False))
             for table in tables
             for route in table.routes
             for match in route.matches
             if match.headers
         ]
-        alone = {headers for headers, _, _ in asked if len(headers) == 1}
-        for headers, source, is_call in asked:
+        alone = {(headers, _led(route)) for headers, route, _ in asked if len(headers) == 1}
+        for headers, route, is_call in asked:
             own = tuple(pair for pair in headers if pair[0] == self.lane_header)
             if own or is_call:
-                yield own if own in alone else headers, source
+                yield own if (own, _led(route)) in alone else headers, route.source
         for table in self._mesh.gateway:
             for route in table.routes:
                 for name, value in set_headers(route):
@@ -143,12 +150,27 @@ class Tokens:
         header = self.lane_header
         if header is None or not self.names_subsets:
             return []
-        known = {draft.name for draft in drafts}
+        known = {draft.name for draft in drafts} | self._subsets_of_others()
         return [
             Draft(name, ((header, Text("exact", name)),), ((header, name),), source=subset.source)
             for name, subset in {one.name: one for one in reversed(self._mesh.subsets)}.items()
             if name not in known
         ]
+
+    def _subsets_of_others(self) -> set[str]:
+        """The subsets of one app that rules lead to which do not ask for the lane header."""
+        led = {
+            one.subset
+            for table in (*self._mesh.gateway, *self._mesh.calls)
+            for route in table.routes
+            if not any(
+                name.lower() == self.lane_header for m in route.matches for name, _ in m.headers
+            )
+            for one in route.destinations
+            if one.subset is not None
+        }
+        apps = Counter(subset.name for subset in self._mesh.subsets)
+        return {name for name in led if apps[name] == 1}
 
     def _subsets_are_named_like_values(self) -> bool:
         """Whether most rules lead a value of the lane header to the subset of that name.
@@ -188,3 +210,7 @@ def _header_name(values: Pairs, headers: HeaderTexts) -> str:
 
 def _shown(labels: Pairs) -> str:
     return ", ".join(f"{name}: {value}" for name, value in labels)
+
+
+def _led(route: Route) -> frozenset[tuple[str, str | None]]:
+    return frozenset((one.host, one.subset) for one in route.destinations)

@@ -330,6 +330,10 @@ def _request(url: str, method: str, headers: Iterable[tuple[str, str]]) -> Reque
     """A request as the gateway sees it."""
     parts = urlsplit(url)
     fields = dict(headers)
-    host = fields.get("host", parts.netloc).rpartition("@")[2]
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Request(path, method, fields, host=urlsplit(f"//{host}").hostname)
+    try:
+        host = urlsplit(f"//{fields.get('host', parts.netloc)}").hostname
+    except ValueError:
+        # Not a host: only a route for all hosts takes it.
+        host = None
+    return Request(path, method, fields, host=host)

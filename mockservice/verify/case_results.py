@@ -9,6 +9,7 @@ from mockservice.manifests.problems import one_of
 from mockservice.probe.split import split_of
 from mockservice.probe.verdicts import judge_split, requests_text
 from mockservice.verify.cases import answer
+from mockservice.verify.entering import NO_LANE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,8 @@ def judge_case(case: Case, entered: Entered, lane_map: LaneMap) -> CaseResult:
     """Hold a case against the requests through its entrance."""
     reasons = list(_chain_reasons(case, entered) if case.chain else _share_reasons(case, entered))
     names = [lane.name for lane in lane_map.lanes]
-    unknown = [lane for lane in case.shares if names and lane not in names and case.shares[lane]]
+    known = {*names, NO_LANE}
+    unknown = [lane for lane in case.shares if names and lane not in known and case.shares[lane]]
     reasons[:0] = [f"there is no lane {lane!r}; {one_of(lane, names)}" for lane in unknown]
     if reasons and case.shares and (source := entered.entrance.source):
         reasons.append(f"{source} routes it")

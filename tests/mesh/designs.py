@@ -71,7 +71,7 @@ def _values_by_regex_and_prefix() -> list[Json]:
     def beta(app: str, text: Json) -> Json:
         return {"match": [{"headers": {LANE: text}}], "route": [to(HOSTS[app], "v2")]}
 
-    regex, prefix = {"regex": "^(beta|v2)$"}, {"prefix": "beta"}
+    regex, prefix = {"regex": "^(beta|beta-2)$"}, {"prefix": "beta"}
     return [
         *(named(app, v1="v1", v2="v2") for app in (A, B, C)),
         enters(beta(A, regex), by(A, "v1")),
@@ -207,6 +207,61 @@ def _a_lane_that_nobody_enters_yet() -> list[Json]:
     ]
 
 
+def _the_gateway_assigns_lanes() -> list[Json]:
+    tagged = by(A, "v2", end_user="jason") | {"headers": {"request": {"set": {LANE: "v2"}}}}
+    others = by(A, "v1") | {"headers": {"request": {"remove": [LANE]}}}
+    return [
+        *(named(app, v1="v1", v2="v2") for app in (A, B, C)),
+        enters(tagged, others),
+        *(calls(app, by(app, "v2", x_lane="v2"), by(app, "v1")) for app in (B, C)),
+    ]
+
+
+def _a_header_or_labels() -> list[Json]:
+    def either(app: str) -> Json:
+        matches = [{"headers": {LANE: {"exact": "v2"}}}, {"sourceLabels": {"version": "v2"}}]
+        return {"match": matches, "route": [to(HOSTS[app], "v2")]}
+
+    return [
+        *(named(app, v1="v1", v2="v2") for app in (A, B, C)),
+        enters(by(A, "v2", x_lane="v2"), by(A, "v1")),
+        *(calls(app, either(app), by(app, "v1")) for app in (B, C)),
+    ]
+
+
+def _a_value_that_begins_like_another() -> list[Json]:
+    def beta(app: str) -> Json:
+        match = [{"headers": {LANE: {"prefix": "beta"}}}]
+        return {"match": match, "route": [to(HOSTS[app], "v2")]}
+
+    return [
+        *(named(app, v1="v1", v2="v2", v3="v3") for app in (A, B, C)),
+        enters(by(A, "v3", x_lane="beta-2"), beta(A), by(A, "v1")),
+        *(calls(app, by(app, "v3", x_lane="beta-2"), beta(app), by(app, "v1")) for app in (B, C)),
+    ]
+
+
+def _testers_of_a_lane() -> list[Json]:
+    def tester(app: str) -> Json:
+        return by(app, "v3", x_lane="v2", x_env="test")
+
+    return [
+        *(named(app, v1="v1", v2="v2", v3="v3") for app in (A, B, C)),
+        enters(tester(A), by(A, "v2", x_lane="v2"), by(A, "v1")),
+        *(calls(app, tester(app), by(app, "v2", x_lane="v2"), by(app, "v1")) for app in (B, C)),
+    ]
+
+
+def _subsets_that_are_not_named_like_values() -> list[Json]:
+    return [
+        named(A, old="v1", new="v2"),
+        named(B, old="v2", new="v3"),
+        named(C, old="v3", new="v1"),
+        enters(by(A, "new", x_lane="blue"), by(A, "old")),
+        *(calls(app, by(app, "new", x_lane="blue"), by(app, "old")) for app in (B, C)),
+    ]
+
+
 DESIGNS = {
     "stable and canary": _stable_and_canary,
     "values by regex and by prefix": _values_by_regex_and_prefix,
@@ -222,4 +277,9 @@ DESIGNS = {
     "a Service for each version": _a_service_for_each_version,
     "everything promoted": _everything_promoted,
     "a lane that nobody enters yet": _a_lane_that_nobody_enters_yet,
+    "the gateway assigns lanes": _the_gateway_assigns_lanes,
+    "a header or labels": _a_header_or_labels,
+    "a value that begins like another": _a_value_that_begins_like_another,
+    "testers of a lane": _testers_of_a_lane,
+    "subsets that are not named like values": _subsets_that_are_not_named_like_values,
 }
