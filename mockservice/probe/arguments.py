@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from mockservice.mesh.load import load
-from mockservice.mesh.survey import read_lane_map
 from mockservice.probe.judge import ByMap, ByVersion
 from mockservice.propagation import HEADER_NAME, NEVER_CARRIED
 
@@ -82,6 +80,10 @@ def judge(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Judge
     if options.baseline and options.strict:
         parser.error("--strict: must be without --baseline, as strict lanes have none")
     if options.manifests:
+        # Reading manifests takes imports that nobody else waits for.
+        from mockservice.mesh.load import load
+        from mockservice.mesh.survey import read_lane_map
+
         return ByMap(read_lane_map(load(options.manifests)))
     return ByVersion(options.baseline, is_strict=options.strict)
 

@@ -1,11 +1,10 @@
-"""What the probe shows to people: a progress bar while it runs, then tables and verdicts."""
+"""What the probe shows to people at its end: tables and verdicts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -23,13 +22,6 @@ _UNFOLDED: Final = 10_000
 """Columns where no terminal limits them."""
 
 _SIGNS: Final = {True: ("holds", "green"), False: ("fails", "red"), None: ("unknown", "yellow")}
-
-
-def progress() -> Progress:
-    """A progress bar on standard error, where that is a terminal."""
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def show(findings: Findings) -> None:

@@ -9,9 +9,9 @@ from contextlib import aclosing, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mockservice.probe import report
 from mockservice.probe.findings import Findings
 from mockservice.probe.load import Load, send
+from mockservice.probe.progress import progress
 from mockservice.probe.tally import Tally
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ def run(load: Load, judge: Judge, weights: Mapping[str, float] | None, *, as_jso
     if as_json:
         sys.stdout.write(findings.to_json() + "\n")
     else:
-        report.show(findings)
+        # Tables take imports that `--json` does not wait for.
+        from mockservice.probe.report import show
+
+        show(findings)
     return 0 if findings.hold else 1
 
 
@@ -47,9 +50,8 @@ async def _until_signal(load: Load, tally: Tally) -> None:
 
 
 async def _count(load: Load, tally: Tally) -> None:
-    with report.progress() as bar:
-        task = bar.add_task("", total=load.requests)
+    with progress(load.requests) as advance:
         async with aclosing(send(load)) as results:
             async for result in results:
                 tally.add(result)
-                bar.advance(task)
+                advance()

@@ -1,4 +1,4 @@
-"""`mockservice probe` as people run it: a process, its tables, its verdict and its exit code."""
+"""`mockservice probe` as people run it: its tables, its verdict and its exit code."""
 
 import json
 import os
@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from email.message import Message
 from http.client import HTTPConnection
+from io import StringIO
 from typing import Any
 
 import pytest
 
 from mockservice.chain import Chain, Failure
+from mockservice.cli import main
 from tests.probe.gateway import Answer, chain, gateway, hops, text
 from tests.running import new_address, running, running_chain, wait_until
 
@@ -28,8 +31,16 @@ def _probe(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _probe_here(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """As `_probe`, without the cost of a process."""
+    command = ["probe", url, *arguments]
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as errors:
+        code = main(command)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), errors.getvalue())
+
+
 def _findings(url: str, *arguments: str, ends_with: int) -> Any:
-    done = _probe(url, *arguments, "--json")
+    done = _probe_here(url, *arguments, "--json")
     assert (done.returncode, done.stderr) == (ends_with, "")
     return json.loads(done.stdout)
 
@@ -115,7 +126,7 @@ def test_a_chain_in_text_is_judged_but_for_what_it_cannot_tell() -> None:
 @pytest.mark.parametrize("body", ["", "<h1>It works!</h1>", "{}", "\x00\x1b[2J"])
 def test_what_is_no_chain_fails(body: str) -> None:
     with gateway(lambda *_: text(body)) as asked:
-        done = _probe(asked.url, "-n", "5", "--expect", "v1=1")
+        done = _probe_here(asked.url, "-n", "5", "--expect", "v1=1")
     assert done.returncode == 1
     assert "5 of 5 requests failed" in done.stdout
     assert "\x1b" not in done.stdout
@@ -130,7 +141,7 @@ def test_names_from_elsewhere_do_nothing_to_the_terminal() -> None:
 
 
 def test_a_gateway_that_is_not_there_is_named() -> None:
-    done = _probe(f"http://{new_address()}:8000/", "-n", "3")
+    done = _probe_here(f"http://{new_address()}:8000/", "-n", "3")
     assert done.returncode == 1
     assert "at gateway: connection refused (3)" in done.stdout
 
@@ -209,7 +220,7 @@ def test_a_hop_that_drops_headers_is_named() -> None:
             return Answer(Chain((own, *rest.hops)).to_json())
 
         with gateway(dropping) as second, running(upstream_url=second.url) as first:
-            done = _probe(first.url, "--header", "x-asm-prefer-tag: v1", "-n", "20")
+            done = _probe_here(first.url, "--header", "x-asm-prefer-tag: v1", "-n", "20")
     assert done.returncode == 1
     said = "mockb received x-asm-prefer-tag, mockc did not: mockb drops it (v1; 20 requests)"
     assert f"propagation fails   {said}" in done.stdout
@@ -229,7 +240,7 @@ def test_a_fault_on_demand_is_told_as_such() -> None:
     fault = ("--header", "x-mock-fault: mockb; abort=503")
     with running_chain(fault_header="on") as (first, *_):
         findings = _findings(first.url, *fault, "-n", "20", ends_with=1)
-        done = _probe(first.url, *fault, "-n", "20")
+        done = _probe_here(first.url, *fault, "-n", "20")
     (failure,) = findings["failures"]
     assert (failure["status"], failure["hop"]) == (503, "mockb")
     assert failure["reason"] == "injected: abort 503"
@@ -240,6 +251,6 @@ def test_a_fault_on_demand_is_told_as_such() -> None:
 
 def test_a_fault_that_no_hop_takes_is_told_as_such() -> None:
     with running() as hop:
-        done = _probe(hop.url, "--header", "x-mock-fault: mocka; abort=503", "-n", "5")
+        done = _probe_here(hop.url, "--header", "x-mock-fault: mocka; abort=503", "-n", "5")
     assert done.returncode == 0
     assert "x-mock-fault was sent, but no hop carries it (see fault_header)" in done.stdout

@@ -33,7 +33,7 @@ def _pods(restarts: dict[str, int]) -> list[dict[str, object]]:
     return [*objects, gateway(), at_gateway({"route": [to(MOCKA)]})]
 
 
-async def _roll(folder: Path, times: int) -> tuple[Load, int]:
+async def _roll(folder: Path, times: int, pause: float) -> tuple[Load, int]:
     manifests = folder / "mock.yaml"
     restarts = dict.fromkeys(CHAIN, 0)
     write(manifests, *_pods(restarts))
@@ -45,7 +45,7 @@ async def _roll(folder: Path, times: int) -> tuple[Load, int]:
             lambda status, body: status == 200 and _WHOLE.fullmatch(body) is not None,
             port=gateway_url.port or 80,
             connections=_CONNECTIONS,
-            pause=0.002,
+            pause=pause,
         )
         running = asyncio.create_task(load.run())
         for _ in range(times):
@@ -64,7 +64,7 @@ def prove(extent: Extent) -> Iterator[Finding]:
     """Restart each hop, one after the other."""
     times = 1 if extent.short else 20
     with tempfile.TemporaryDirectory() as folder:
-        load, pods = asyncio.run(_roll(Path(folder), times))
+        load, pods = asyncio.run(_roll(Path(folder), times, 0.005 if extent.short else 0.002))
     first = f": {load.failed[0]}" if load.failed else ""
     yield Finding(
         "rolling: restarts of every hop behind Envoy",

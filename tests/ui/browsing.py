@@ -22,7 +22,7 @@ from mockservice.ui.server import PageServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Locator, Page, Playwright, Request
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, Request
 
     from mockservice.ui.view import View
 
@@ -125,14 +125,11 @@ class Browsing:
             via: the page from which it is reached, if any.
             moving: whether requests are drawn as they run, which takes the browser much time.
         """
-        context = self.browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,
-            reduced_motion="no-preference" if moving else "reduce",
-            permissions=["clipboard-read", "clipboard-write"],
-        )
+        page = self._context().new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        motion: Literal["no-preference", "reduce"] = "no-preference" if moving else "reduce"
+        page.emulate_media(color_scheme=scheme, reduced_motion=motion)
         origin = urlsplit(url).netloc
-        page = context.new_page()
         if via is not None:
             page.goto(via)
 
@@ -161,7 +158,13 @@ class Browsing:
                 page.wait_for_url(url)
             yield page
         finally:
-            context.close()
+            page.close()
+
+    def _context(self) -> BrowserContext:
+        """One for all pages, as each starts processes; the page itself keeps nothing in it."""
+        if self.browser.contexts:
+            return self.browser.contexts[0]
+        return self.browser.new_context(permissions=["clipboard-read", "clipboard-write"])
 
 
 def requests_seen(page: Page) -> int:
