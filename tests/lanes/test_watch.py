@@ -59,7 +59,7 @@ def load(running: RunningLanes, clients: int = 2) -> Iterator[Counter[str]]:
             except (OSError, http.client.HTTPException) as error:
                 seen[repr(error)] += 1
                 connection.close()
-            time.sleep(0.002)
+            time.sleep(0.01)
         connection.close()
 
     threads = [threading.Thread(target=call) for _ in range(clients)]

@@ -13,14 +13,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mockservice.lanes.local import LocalLanes
-from mockservice.verify.cases import read_cases
 from mockservice.verify.command import main
-from mockservice.verify.run import verify
-from mockservice.verify.saving import saved
 from tests.lanes.building import set_env, write
 from tests.lanes.running import TIMEOUT, is_running
-from tests.manifests.folders import K8S, LANES
 from tests.running import wait_until
 from tests.verify.shop import IN_BLUE, shop, without_blue_rule_of, without_lanes
 
@@ -186,20 +181,3 @@ def test_a_refused_folder_is_an_error_in_junit(tmp_path: Path) -> None:
     assert result.stderr == "mockservice verify: nowhere: no such file or folder\n"
     (error,) = ET.parse(tmp_path / "junit.xml").findall(".//error")
     assert error.text == "nowhere: no such file or folder"
-
-
-@pytest.mark.slow
-# One folder of each kind of entrance; `make mutants` verifies every folder twenty times.
-@pytest.mark.parametrize("name", ["asm/permissive-baggage", "istio/permissive", "gateway-api"])
-async def test_a_sound_folder_holds_and_so_do_its_saved_cases(name: str, tmp_path: Path) -> None:
-    file = tmp_path / "cases.yaml"
-    async with LocalLanes([K8S / one for one in (*LANES[name], name)]) as lanes:
-        first = await verify(lanes.gateway_url, lanes.lane_map)
-        assert [one.text for one in first.problems() if one.level == "error"] == []
-        file.write_text(saved(first))
-        again = await verify(lanes.gateway_url, lanes.lane_map, read_cases(file))
-    assert again.hold
-    assert len(again.cases) == len(first.entered)
-    assert [one for one in again.cases if not one.holds] == []
-    # They ask what the entrances ask: all are answered by the same requests.
-    assert again.entered_for_cases == ()
