@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+# On a busy machine an example may take any time: speed is never asserted.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 _started: list[list[str]] = []
 """The commands of the processes that the current test has started."""

@@ -13,13 +13,12 @@ from mockservice.lanes.local import LocalLanes
 from mockservice.lanes.report import JsonReport, Report, TextReport
 from mockservice.lanes.watch import Watch
 from mockservice.mesh.errors import RefusedError
-from mockservice.probe.judge import ByMap
-from mockservice.ui.server import ListenError, PageServer
-from mockservice.ui.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
+
+    from mockservice.lanes.page import Page
 
 
 def run(
@@ -55,7 +54,7 @@ async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report
     except RefusedError as error:
         report.problems("refused", error.problems)
         return 2
-    except (LanesError, ListenError) as error:
+    except LanesError as error:
         report.problems("failed", [str(error)])
         return 1
     except asyncio.CancelledError:
@@ -69,7 +68,7 @@ async def _run(
     edits = Watch(paths)
     lanes = LocalLanes(paths, port, report.log, lambda: report.changed(lanes))
     async with lanes, AsyncExitStack() as exits:
-        page = await exits.enter_async_context(PageServer(_view(lanes))) if with_page else None
+        page = await exits.enter_async_context(_page_of(lanes)) if with_page else None
         report.running("ready", lanes, page.url if page else None)
         following = asyncio.create_task(_follow(edits, lanes, report, page)) if watch else None
         try:
@@ -81,7 +80,7 @@ async def _run(
                     await following
 
 
-async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: PageServer | None) -> None:
+async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: Page | None) -> None:
     """Apply edits of the manifests; bad manifests change nothing."""
     were_refused = False
     while True:
@@ -90,7 +89,7 @@ async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: PageSer
             if await lanes.reload():
                 report.running("moved", lanes)
                 if page is not None:
-                    await page.show(_view(lanes))
+                    await page.show(lanes)
             elif were_refused:
                 # The bad edit has been undone.
                 report.running("ready", lanes)
@@ -101,10 +100,8 @@ async def _follow(edits: Watch, lanes: LocalLanes, report: Report, page: PageSer
             report.problems("refused", problems)
 
 
-def _view(lanes: LocalLanes) -> View:
-    entrance = lanes.lane_map.example
-    return View(
-        lanes.url(entrance),
-        headers=() if entrance is None else entrance.fields,
-        judge=ByMap(lanes.lane_map),
-    )
+def _page_of(lanes: LocalLanes) -> Page:
+    # Its server takes long to import.
+    from mockservice.lanes.page import Page
+
+    return Page(lanes)

@@ -32,6 +32,8 @@ class RunningLanes:
     """A process of `mockservice lanes --json`."""
 
     process: subprocess.Popen[str]
+    path: Path
+    """The first of its manifests."""
     errors: Path
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -106,7 +108,7 @@ def lanes(*paths: Path, folder: Path, options: tuple[str, ...] = ()) -> Iterator
             stderr=stderr,
             text=True,
         )
-    running = RunningLanes(process, errors)
+    running = RunningLanes(process, paths[0], errors)
 
     def read() -> None:
         assert process.stdout is not None

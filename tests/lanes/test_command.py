@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +17,16 @@ from tests.lanes.building import MOCKA, at_gateway, between_pods, chain, gateway
 from tests.lanes.running import TIMEOUT, is_running, lanes
 from tests.running import wait_until
 
+if TYPE_CHECKING:
+    from tests.lanes.conftest import MoveTo
+
 pytestmark = pytest.mark.slow
+
+PLAIN = [
+    *chain(mocka="v1", mockb="v1", mockc="v1"),
+    gateway(),
+    at_gateway({"route": [to(MOCKA)]}),
+]
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -27,8 +37,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def manifests(tmp_path: Path) -> Path:
-    objects = [*chain(mocka="v1", mockb="v1", mockc="v1"), gateway()]
-    return write(tmp_path / "mock.yaml", *objects, at_gateway({"route": [to(MOCKA)]}))
+    return write(tmp_path / "mock.yaml", *PLAIN)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -97,20 +106,20 @@ def test_a_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
         client.close()
 
 
-def test_a_pod_that_ends_is_started_again(manifests: Path, tmp_path: Path) -> None:
-    with lanes(manifests, folder=tmp_path) as running:
-        before = len(running.events)
-        pod = next(
-            child
-            for child in running.children()
-            if b"app=mockb" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        )
-        os.kill(pod, signal.SIGKILL)
-        running.wait_for("pods", before)
-        states = [pod["state"] for pod in running.events[before]["pods"]]
-        assert states == ["ready", "restarting", "ready"]
-        wait_until(lambda: running.get().status == 200)
-        assert running.versions() == "v1 v1 v1"
+def test_a_pod_that_ends_is_started_again(move_to: MoveTo) -> None:
+    running = move_to(*PLAIN)
+    before = len(running.events)
+    pod = next(
+        child
+        for child in running.children()
+        if b"app=mockb" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+    )
+    os.kill(pod, signal.SIGKILL)
+    pods = running.wait_for("pods", before)["pods"]
+    states = {pod["app"]: pod["state"] for pod in pods}
+    assert states == {"mocka": "ready", "mockb": "restarting", "mockc": "ready"}
+    wait_until(lambda: running.get().status == 200)
+    assert running.versions() == "v1 v1 v1"
 
 
 def test_the_end_of_envoy_ends_everything(manifests: Path, tmp_path: Path) -> None:
@@ -141,16 +150,17 @@ def test_a_table_for_people_names_the_gateway_and_every_pod(manifests: Path) -> 
     assert lines[-1] == "stopped"
 
 
-def test_the_gateway_listens_at_the_port_asked_for(manifests: Path, tmp_path: Path) -> None:
-    with lanes(manifests, folder=tmp_path) as one:
-        port = int(one.gateway.rpartition(":")[2])
-        taken = run(manifests, "--port", str(port))
-        assert taken.returncode == 2
-        assert taken.stderr == f"mockservice lanes: --port: '{port}': must be free at 127.0.0.1\n"
-        (tmp_path / "two").mkdir()
-        with lanes(manifests, folder=tmp_path / "two") as two:
-            assert two.gateway != one.gateway
-            assert two.versions() == one.versions() == "v1 v1 v1"
+def test_the_gateway_listens_at_the_port_asked_for(
+    manifests: Path, tmp_path: Path, move_to: MoveTo
+) -> None:
+    one = move_to(*PLAIN)
+    port = int(one.gateway.rpartition(":")[2])
+    taken = run(manifests, "--port", str(port))
+    assert taken.returncode == 2
+    assert taken.stderr == f"mockservice lanes: --port: '{port}': must be free at 127.0.0.1\n"
+    with lanes(manifests, folder=tmp_path) as two:
+        assert two.gateway != one.gateway
+        assert two.versions() == one.versions() == "v1 v1 v1"
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.chance import is_plausible
-from tests.lanes.building import at_gateway, deployment, gateway, service, to, write
-from tests.lanes.running import lanes
+from tests.lanes.building import at_gateway, deployment, gateway, service, to
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.lanes.conftest import MoveTo
 
 pytestmark = pytest.mark.slow
 
@@ -29,24 +28,24 @@ def half_broken(**route: Any) -> list[dict[str, Any]]:
     ]
 
 
-def failures(tmp_path: Path, *objects: dict[str, Any]) -> int:
+def failures(move_to: MoveTo, *objects: dict[str, Any]) -> int:
     """How many of 60 requests fail."""
-    with lanes(write(tmp_path / "mock.yaml", *objects), folder=tmp_path) as running:
-        statuses = [running.get().status for _ in range(60)]
+    running = move_to(*objects)
+    statuses = [running.get().status for _ in range(60)]
     assert set(statuses) <= {200, 503}
     return statuses.count(503)
 
 
-def test_an_answer_is_not_retried_by_itself(tmp_path: Path) -> None:
-    assert is_plausible(failures(tmp_path, *half_broken()), 60, 0.5)
+def test_an_answer_is_not_retried_by_itself(move_to: MoveTo) -> None:
+    assert is_plausible(failures(move_to, *half_broken()), 60, 0.5)
 
 
-def test_retries_go_to_another_pod(tmp_path: Path) -> None:
+def test_retries_go_to_another_pod(move_to: MoveTo) -> None:
     retries = {"attempts": 2, "retryOn": "503"}
-    assert failures(tmp_path, *half_broken(retries=retries)) == 0
+    assert failures(move_to, *half_broken(retries=retries)) == 0
 
 
-def test_outlier_detection_leaves_a_pod_out(tmp_path: Path) -> None:
+def test_outlier_detection_leaves_a_pod_out(move_to: MoveTo) -> None:
     rule = {
         "apiVersion": "networking.istio.io/v1beta1",
         "kind": "DestinationRule",
@@ -62,4 +61,4 @@ def test_outlier_detection_leaves_a_pod_out(tmp_path: Path) -> None:
             },
         },
     }
-    assert failures(tmp_path, *half_broken(), rule) == 2
+    assert failures(move_to, *half_broken(), rule) == 2

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.chance import is_plausible
-from tests.lanes.building import MOCKA, at_gateway, chain, gateway, set_env, to, write
+from tests.lanes.building import MOCKA, at_gateway, chain, gateway, set_env, to
 from tests.lanes.running import K8S, lanes, versions_in
 from tests.lanes.test_watch import WATCH, copy, load
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.lanes.conftest import MoveTo
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +41,7 @@ def test_the_probe_shows_a_v3_that_fails_and_its_roll_back_ends_it(tmp_path: Pat
             shutil.copy(file, folder)
     with lanes(folder, folder=tmp_path, options=WATCH) as running:
         url = f"{running.gateway}/mock"
-        found = _probe(url, "-n", "1000", ends_with=1)
+        found = _probe(url, "-n", "400", ends_with=1)
         (failure,) = found["failures"]
         failed = failure.pop("requests")
         assert failure == {"status": 500, "hop": "mockb", "reason": "injected: abort 500"}
@@ -52,7 +54,7 @@ def test_the_probe_shows_a_v3_that_fails_and_its_roll_back_ends_it(tmp_path: Pat
             copy(_FAILING / "roll-back" / "asm" / "mock-route.yaml", folder / "mock-route.yaml")
             running.wait_for("moved", before)
         with load(running) as seen_after:
-            while seen_after.total() < 300:
+            while seen_after.total() < 150:
                 time.sleep(0.01)
         assert set(seen_after) == {"v1 v1 v1", "v2 v2 v2"}, seen_after
         assert all(
@@ -60,19 +62,18 @@ def test_the_probe_shows_a_v3_that_fails_and_its_roll_back_ends_it(tmp_path: Pat
             or (versions_in(answer) == "v3 v3" and answer.endswith("-> mockb(injected: abort 500)"))
             for answer in seen
         ), seen
-        assert _probe(url, "-n", "300", ends_with=0)["failures"] == []
+        assert _probe(url, "-n", "150", ends_with=0)["failures"] == []
 
 
-def test_the_header_reaches_its_hop_through_the_mesh(tmp_path: Path) -> None:
+def test_the_header_reaches_its_hop_through_the_mesh(move_to: MoveTo) -> None:
     objects = [*chain(mocka="v1", mockb="v1", mockc="v1"), gateway()]
     for app in ("mocka", "mockb"):
         set_env(objects, app, fault_header="on")
-    path = write(tmp_path / "mock.yaml", *objects, at_gateway({"route": [to(MOCKA)]}))
-    with lanes(path, folder=tmp_path) as running:
-        assert running.versions() == "v1 v1 v1"
-        aborted = running.get(x_mock_fault="mockb; abort=418")
-        assert aborted.status == 418
-        assert aborted.text.endswith("-> mockb(injected: abort 418)")
-        assert ", fault: delay 0.2 s)" in running.get(x_mock_fault="mocka; delay=0.2").text
-        # mockc does not take it.
-        assert running.versions(x_mock_fault="mockc; abort=418") == "v1 v1 v1"
+    running = move_to(*objects, at_gateway({"route": [to(MOCKA)]}))
+    assert running.versions() == "v1 v1 v1"
+    aborted = running.get(x_mock_fault="mockb; abort=418")
+    assert aborted.status == 418
+    assert aborted.text.endswith("-> mockb(injected: abort 418)")
+    assert ", fault: delay 0.2 s)" in running.get(x_mock_fault="mocka; delay=0.2").text
+    # mockc does not take it.
+    assert running.versions(x_mock_fault="mockc; abort=418") == "v1 v1 v1"

@@ -10,6 +10,7 @@ from mockservice.lanes.local import LocalLanes
 from mockservice.mesh.entrances import MAX_KINDS
 from mockservice.mesh.load import load
 from mockservice.mesh.survey import read_lane_map
+from mockservice.verify import entering
 from mockservice.verify.run import verify
 from tests.lanes.building import at_gateway, to, write
 from tests.mesh.designs import DESIGNS, HOSTS, pods
@@ -77,7 +78,9 @@ def test_more_kinds_of_requests_than_are_entered_fail(tmp_path: Path) -> None:
 
 
 # One after the other in the same lanes: to move them is cheaper than to start them.
-async def test_every_design_holds(tmp_path: Path) -> None:
+async def test_every_design_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A share that is off is not looked for here: a quarter of the requests will do.
+    monkeypatch.setattr(entering, "TOLD", 0.2)
     first, *_ = DESIGNS.values()
     file = write(tmp_path / "all.yaml", *pods(), *first())
     wrong = {}

@@ -13,18 +13,16 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mockservice.lanes.local import LocalLanes
-from mockservice.verify.cases import read_cases
-from mockservice.verify.run import verify
-from mockservice.verify.saving import saved
+from mockservice.verify.command import main
 from tests.lanes.building import set_env, write
 from tests.lanes.running import TIMEOUT, is_running
-from tests.manifests.folders import K8S, LANES
 from tests.running import wait_until
 from tests.verify.shop import IN_BLUE, shop, without_blue_rule_of, without_lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
+
+    Refused = Callable[..., list[str]]
 
 COMMAND = (sys.executable, "-m", "mockservice", "verify")
 
@@ -99,7 +97,7 @@ def test_a_folder_without_lanes_is_told_why(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_lanes_that_do_not_start_end_with_1(tmp_path: Path) -> None:
-    broken = shop()
+    broken = without_lanes()
     # Python itself refuses to start with that.
     set_env(broken, "stock", PYTHONHASHSEED="nonsense")
     junit = tmp_path / "junit.xml"
@@ -138,51 +136,48 @@ def test_a_signal_ends_all_that_runs(number: int, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["shop.yaml"]
 
 
-def refused(arguments: Sequence[str | Path], cwd: Path, **env: str) -> list[str]:
-    """The lines that say why nothing was run."""
-    result = run(*arguments, cwd=cwd, **env)
-    assert (result.returncode, result.stdout) == (2, "")
-    return result.stderr.splitlines()
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Refused:
+    """Takes arguments, and returns the lines that say why nothing was run; in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+    def refused(*arguments: str) -> list[str]:
+        assert main(arguments) == 2
+        output, errors = capsys.readouterr()
+        assert output == ""
+        return errors.splitlines()
+
+    return refused
 
 
-def test_bad_input_is_told_before_anything_runs(tmp_path: Path) -> None:
+def test_bad_input_is_told_before_anything_runs(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "shop.yaml", *shop())
     (tmp_path / "mine.yaml").write_text("cases: [{request: {path: shop}, chain: a(b)}]\n")
-    assert refused(["nowhere"], tmp_path) == ["mockservice verify: nowhere: no such file or folder"]
-    assert refused(["nowhere"], tmp_path, GITHUB_ACTIONS="true") == [
-        "::error title=mockservice verify%3A refused::nowhere: no such file or folder"
-    ]
-    assert refused(["shop.yaml", "--cases", "mine.yaml"], tmp_path) == [
+    assert refused("nowhere") == ["mockservice verify: nowhere: no such file or folder"]
+    assert refused("shop.yaml", "--cases", "mine.yaml") == [
         "mockservice verify: mine.yaml:1: cases[0].request.path: 'shop':"
         " must be a path such as /shop, in ASCII, without spaces and #"
     ]
-    both = ["shop.yaml", "--save-cases", "mine.yaml", "--junit", "nowhere/junit.xml"]
-    assert refused(both, tmp_path) == [
+    assert refused("shop.yaml", "--save-cases", "mine.yaml", "--junit", "nowhere/junit.xml") == [
         "mockservice verify: --save-cases: 'mine.yaml': must be a file that is not there yet",
         "mockservice verify: --junit: 'nowhere/junit.xml':"
         " must be a file in a folder that can be written",
     ]
     assert (tmp_path / "mine.yaml").read_text().startswith("cases: [{request: {path: shop}")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert refused("nowhere") == [
+        "::error title=mockservice verify%3A refused::nowhere: no such file or folder"
+    ]
 
 
 def test_a_refused_folder_is_an_error_in_junit(tmp_path: Path) -> None:
-    refused(["nowhere", "--junit", "junit.xml"], tmp_path)
+    result = run("nowhere", "--junit", "junit.xml", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "mockservice verify: nowhere: no such file or folder\n"
     (error,) = ET.parse(tmp_path / "junit.xml").findall(".//error")
     assert error.text == "nowhere: no such file or folder"
-
-
-@pytest.mark.slow
-# One folder of each kind of entrance; `make mutants` verifies every folder twenty times.
-@pytest.mark.parametrize("name", ["asm/permissive-baggage", "istio/permissive", "gateway-api"])
-async def test_a_sound_folder_holds_and_so_do_its_saved_cases(name: str, tmp_path: Path) -> None:
-    file = tmp_path / "cases.yaml"
-    async with LocalLanes([K8S / one for one in (*LANES[name], name)]) as lanes:
-        first = await verify(lanes.gateway_url, lanes.lane_map)
-        assert [one.text for one in first.problems() if one.level == "error"] == []
-        file.write_text(saved(first))
-        again = await verify(lanes.gateway_url, lanes.lane_map, read_cases(file))
-    assert again.hold
-    assert len(again.cases) == len(first.entered)
-    assert [one for one in again.cases if not one.holds] == []
-    # They ask what the entrances ask: all are answered by the same requests.
-    assert again.entered_for_cases == ()

@@ -1,6 +1,6 @@
 """The verdicts that issue 12 began with, on a shop of four services that runs behind a real Envoy.
 
-One set of local lanes is moved from shop to shop.
+One set of local lanes is moved from shop to shop, and to folders of `k8s/`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import pytest
 import pytest_asyncio
 
 from mockservice.lanes.local import LocalLanes
+from mockservice.verify import entering
 from mockservice.verify.cases import read_cases
 from mockservice.verify.run import verify
 from mockservice.verify.saving import saved
 from tests.lanes.building import write
+from tests.manifests.folders import together
 from tests.verify.shop import (
     IN_BASE,
     IN_BLUE,
@@ -136,3 +138,23 @@ async def test_without_lanes_it_says_why_and_goes_by_what_looks_the_same(
         ("note", "no lanes")
     ]
     assert chains(verification) == {"/shop": [IN_BASE]}
+
+
+# One folder of each kind of entrance; `make mutants` verifies every folder twenty times.
+@pytest.mark.parametrize("name", ["asm/permissive-baggage", "istio/permissive", "gateway-api"])
+async def test_a_sound_folder_holds_and_so_do_its_saved_cases(
+    name: str, verified: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A share that is off is not looked for here: a quarter of the requests will do.
+    monkeypatch.setattr(entering, "TOLD", 0.2)
+    file = tmp_path / "cases.yaml"
+    objects = [document.body for document in together(name)]
+    first = await verified(objects)
+    assert [one.text for one in first.problems() if one.level == "error"] == []
+    file.write_text(saved(first))
+    again = await verified(objects, read_cases(file))
+    assert again.hold
+    assert len(again.cases) == len(first.entered)
+    assert [one for one in again.cases if not one.holds] == []
+    # They ask what the entrances ask: all are answered by the same requests.
+    assert again.entered_for_cases == ()
