@@ -37,7 +37,7 @@ lanes: $(DEMO)  ## keep those lanes running, their page too, and follow edits of
 test test-fast: export PYTHONDONTWRITEBYTECODE =
 
 test: $(DEV)  ## run all tests
-	$(BIN)/pytest --numprocesses 6 --dist worksteal
+	$(BIN)/pytest --numprocesses 4 --dist worksteal
 
 test-fast: $(DEV)  ## run the tests to run while writing: no Envoy, no browser, under 30 s
 	$(BIN)/pytest --numprocesses 2 --dist worksteal -m 'not slow and not image'
