@@ -34,7 +34,8 @@ _END: Final = "-- exit code "
 # Commands come by descriptor 3, each ended by a NUL byte, so that none can read the next ones.
 _LOOP: Final = f"""\
 ip link set lo up
-mount --bind "$1" /tmp
+[ -z "$2" ] || mount --bind "$2" "$3"
+mount --rbind "$1" /tmp
 cd /tmp/checkout
 exec 3<&0 < /dev/null
 while IFS= read -r -d '' -u 3 command; do
@@ -101,7 +102,17 @@ def shell(folder: Path) -> Iterator[Shell]:
     as_root = () if os.getuid() == 0 else ("--map-root-user",)
     namespaces = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with subprocess.Popen(
-        ["unshare", *as_root, *namespaces, "bash", "-c", _LOOP, "bash", str(folder)],
+        [
+            "unshare",
+            *as_root,
+            *namespaces,
+            "bash",
+            "-c",
+            _LOOP,
+            "bash",
+            str(folder),
+            *_seen_in(folder),
+        ],
         env={
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": "/tmp",
@@ -120,3 +131,13 @@ def shell(folder: Path) -> Iterator[Shell]:
         finally:
             process.kill()
             running.join()
+
+
+def _seen_in(folder: Path) -> tuple[str, str]:
+    """This checkout, if it is in `/tmp`, and the place in the new `/tmp` where it stays seen."""
+    root = Path(__file__).resolve().parents[2]
+    if not root.is_relative_to("/tmp"):
+        return "", ""
+    place = folder / root.relative_to("/tmp")
+    place.mkdir(parents=True)
+    return str(root), str(place)

@@ -28,12 +28,17 @@ def half_broken(**route: Any) -> list[dict[str, Any]]:
     ]
 
 
+def statuses(move_to: MoveTo, *objects: dict[str, Any]) -> list[int]:
+    """The statuses of 60 requests, one after the other."""
+    running = move_to(*objects)
+    seen = [running.get().status for _ in range(60)]
+    assert set(seen) <= {200, 503}
+    return seen
+
+
 def failures(move_to: MoveTo, *objects: dict[str, Any]) -> int:
     """How many of 60 requests fail."""
-    running = move_to(*objects)
-    statuses = [running.get().status for _ in range(60)]
-    assert set(statuses) <= {200, 503}
-    return statuses.count(503)
+    return statuses(move_to, *objects).count(503)
 
 
 def test_an_answer_is_not_retried_by_itself(move_to: MoveTo) -> None:
@@ -61,4 +66,7 @@ def test_outlier_detection_leaves_a_pod_out(move_to: MoveTo) -> None:
             },
         },
     }
-    assert failures(move_to, *half_broken(), rule) == 2
+    seen = statuses(move_to, *half_broken(), rule)
+    assert seen.count(503) >= 2
+    # Envoy counts on one thread and ejects on another: some more requests may get there meanwhile.
+    assert 503 not in seen[20:]
