@@ -16,6 +16,7 @@ from mockservice.mesh.topology import Topology
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from mockservice.mesh.entrances import Kind
     from mockservice.mesh.lane_map import Lane, Share
     from mockservice.mesh.model import Mesh, Pairs, Pod, Route, Subset
 
@@ -32,21 +33,22 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
         notes.append(Note("no lanes: no rule between pods matches a header or a caller's labels"))
     lanes.sort(key=lambda lane: (lane.name != baseline, lane.name))
     lane_map = LaneMap(mesh, topology, tuple(lanes), baseline, (), tuple(notes))
-    lane_map = replace(lane_map, entrances=tuple(_entrances(lane_map)))
+    requests = kinds(mesh, _marks(lane_map))
+    lane_map = replace(lane_map, entrances=tuple(_entrances(lane_map, requests[:MAX_KINDS])))
     more = (
         *_without_entrance(lane_map),
         *_balanced(lane_map),
-        *_not_entered(lane_map),
+        *_not_entered(lane_map, len(requests)),
         *_without_own_pods(lane_map),
         *_unreached(lane_map),
     )
     return replace(lane_map, notes=(*lane_map.notes, *more))
 
 
-def _entrances(lane_map: LaneMap) -> Iterator[Entrance]:
+def _entrances(lane_map: LaneMap, requests: list[Kind]) -> Iterator[Entrance]:
     mesh = lane_map.mesh
     plain: dict[tuple[str | None, str, str], tuple[Share, ...]] = {}
-    for host, path, method, headers in kinds(mesh, _marks(lane_map))[:MAX_KINDS]:
+    for host, path, method, headers in requests:
         asked = dict(headers)
         route = gateway_route(mesh, Request(path, method, asked, host=host))
         if route is not None:
@@ -71,12 +73,12 @@ def _marks(lane_map: LaneMap) -> list[Pairs]:
     return marks
 
 
-def _not_entered(lane_map: LaneMap) -> Iterator[Note]:
+def _not_entered(lane_map: LaneMap, requests: int) -> Iterator[Note]:
     """What of the gateway's routes no request is made up for."""
     for route in without_example(lane_map.mesh):
         text = f"{route.source} at the gateway is not entered: no request for it can be made up"
         yield Note(text, route.source)
-    if len(kinds(lane_map.mesh, _marks(lane_map))) > MAX_KINDS:
+    if requests > MAX_KINDS:
         text = (
             f"the gateway tells more than {MAX_KINDS} kinds of requests apart: not all are entered"
         )
