@@ -70,6 +70,7 @@ _REMAINING_VALUE: Final = re.compile(rb"[0-9]{1,9}")
 _IGNORED, _CARRIED, _LIST, _HOPS, _REMAINING, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(
     10
 )
+_CONNECTION: Final = 10
 _TREATMENTS: Final = {
     **dict.fromkeys(LISTS, _LIST),
     HOPS_HEADER: _HOPS,
@@ -79,7 +80,10 @@ _TREATMENTS: Final = {
     b"content-length": _LENGTH,
     b"transfer-encoding": _ENCODING,
     b"expect": _EXPECT,
+    b"connection": _CONNECTION,
 }
+# The common values of `Connection`: they name no header.
+_NAMES_NO_HEADER: Final = frozenset((b"keep-alive", b"Keep-Alive", b"close", b"Close"))
 _MAX_CACHED_NAMES: Final = 1024
 # Cap on a cached name, in bytes. Common header names are shorter.
 _MAX_CACHED_NAME: Final = 64
@@ -505,6 +509,7 @@ class Connection(asyncio.Protocol):
         remaining: int | None = None
         hosts = codings = length = members = lists_size = hop_ids_size = 0
         expects = False
+        options = b""
         header_names = self._server.header_names
         for header in self._headers:
             treatment = header_names[header[0]]
@@ -531,6 +536,8 @@ class Connection(asyncio.Protocol):
                 if not _REMAINING_VALUE.fullmatch(header[1]):
                     raise _BadRequestError(400, "not the number of hops that remain")
                 remaining = min(int(header[1]), MAX_TREE)
+            elif treatment == _CONNECTION and header[1] not in _NAMES_NO_HEADER:
+                options += b",%b" % header[1]
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise _BadRequestError(400, "neither HTTP/1.1 nor HTTP/1.0")
@@ -550,6 +557,8 @@ class Connection(asyncio.Protocol):
             raise _BadRequestError(413, f"a request body of more than {MAX_BODY} bytes")
         if hop_ids_size > _MAX_HOP_IDS_SIZE and len(hop_ids) < _MAX_HOP_IDS:
             raise _BadRequestError(400, "not the hops of a chain")
+        if options:
+            lane_headers = _without(lane_headers, options)
         if members > ANY_LIST.members or lists_size > ANY_LIST.size:
             lane_headers = within_limits(lane_headers)
         if len(lane_headers) > MAX_LANE_HEADERS:
@@ -588,3 +597,12 @@ class Connection(asyncio.Protocol):
             elif not (url == b"*" and method == "OPTIONS"):
                 raise _BadRequestError(400, "not a request target")
         return url.decode("utf-8", "surrogateescape")
+
+
+def _without(headers: Headers, options: bytes) -> Headers:
+    """`headers` without those that `options` name, the values of `Connection`.
+
+    They are for this hop alone (RFC 9110 section 7.6.1).
+    """
+    named = {option.strip(b" \t") for option in options.lower().split(b",")}
+    return [header for header in headers if header[0].lower() not in named]

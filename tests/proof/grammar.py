@@ -66,6 +66,7 @@ _FRAMINGS = (
     b"transfer-encoding:CHUNKED",
     b"Connection: close",
     b"Connection: keep-alive",
+    b"Connection: X-Lane",
     b"Connection: upgrade\r\nUpgrade: h2c",
     b"Expect: 100-continue",
     b"Host: b",

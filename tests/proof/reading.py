@@ -26,7 +26,7 @@ class Request(NamedTuple):
     length: int | None
     """Bytes of the body; None: it is in chunks."""
     lanes: list[bytes]
-    """The values of its `x-lane` headers."""
+    """The values of its `x-lane` headers that are for more than this hop."""
     asks_for_upgrade: bool
 
 
@@ -65,7 +65,6 @@ def _head(head: bytes) -> Request | None:
         if field is None:
             return None
         values.setdefault(field[1].lower(), []).append(field[2])
-    lanes = values.get(b"x-lane", [])
     lengths = values.get(b"content-length", [])
     encodings = values.get(b"transfer-encoding", [])
     if len(lengths) + len(encodings) > 1:
@@ -80,7 +79,10 @@ def _head(head: bytes) -> Request | None:
             return None
         length = int(lengths[0])
     options = b",".join(values.get(b"connection", [])).lower().split(b",")
-    asks_for_upgrade = b"upgrade" in values and b"upgrade" in [it.strip(b" \t") for it in options]
+    options = [option.strip(b" \t") for option in options]
+    # RFC 9110 section 7.6.1.
+    lanes = [] if b"x-lane" in options else values.get(b"x-lane", [])
+    asks_for_upgrade = b"upgrade" in values and b"upgrade" in options
     return Request(request_line[1], length, lanes, asks_for_upgrade)
 
 
