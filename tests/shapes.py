@@ -137,7 +137,7 @@ REFUSED = {
     "no version": _line(b"GET /"),
     "no HTTP": _line(b"GET / HTTPS/1.1"),
     "version 0.9": _line(b"GET / HTTP/0.9"),
-    "version 2.0": _line(b"GET / HTTP/2.0"),
+    "version 1.2": _line(b"GET / HTTP/1.2"),
     "version 1": _line(b"GET / HTTP/1"),
     "version 1.1.1": _line(b"GET / HTTP/1.1.1"),
     "version in lower case": _line(b"GET / http/1.1"),
@@ -228,3 +228,18 @@ REFUSED = {
     "an encoding in the trailers": chunked(b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
     "a folded trailer": chunked(b"0\r\nx-lane: a\r\n b\r\n\r\n"),
 }
+
+UNSUPPORTED = {
+    # The major version alone decides, whatever follows: RFC 9110 section 15.6.6.
+    "version 2.0": (505, _line(b"GET / HTTP/2.0")),
+    "version 2.1": (505, _line(b"GET / HTTP/2.1")),
+    "version 3.0": (505, _line(b"POST / HTTP/3.0")),
+    "version 9.9": (505, _line(b"GET http://a/ HTTP/9.9")),
+    "version 2": (505, _line(b"GET / HTTP/2")),
+    "version 2.0 without a Host": (505, b"GET / HTTP/2.0\r\n\r\n"),
+    "version 2.0 and another fault": (505, b"GET / HTTP/2.0\r\nx lane: a\r\n\r\n"),
+    "version 2.0 of CONNECT": (505, _line(b"CONNECT a:80 HTTP/2.0")),
+    # RFC 9113 section 3.4: with prior knowledge.
+    "the preface of HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+}
+"""The status of what is well-formed, but not for this server."""

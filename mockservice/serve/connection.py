@@ -59,6 +59,7 @@ _PARSE_SIZE: Final = 4 * 1024
 # RFC 3986 section 3.2.2, with a port. Empty if the target has no authority.
 _HOST_VALUE: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE_FORM: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+_VERSIONS: Final = "neither HTTP/1.1 nor HTTP/1.0"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # Caps on `x-mock-hops`: the number of ids that are read (a chain has fewer), and their bytes.
@@ -435,7 +436,9 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             # httptools wraps an exception of a callback.
             cause = error.__context__
-            if isinstance(cause, _BadRequestError):
+            if self._parser.get_http_version() >= "2":
+                self._refuse(505, _VERSIONS)
+            elif isinstance(cause, _BadRequestError):
                 self._refuse(cause.status, str(cause))
             elif self._pipeline and not self._pipeline[-1].keep_alive:
                 # Bytes after the last request of a connection are discarded.
@@ -446,7 +449,10 @@ class Connection(asyncio.Protocol):
         else:
             if self._request_started is not None and self._in_head:
                 self._head_size += len(data)
-                if self._head_size > MAX_HEAD:
+                if self._parser.get_http_version() >= "2":
+                    # The rest of a preface may never come (RFC 9113 section 3.4).
+                    self._refuse(505, _VERSIONS)
+                elif self._head_size > MAX_HEAD:
                     self._refuse(400, f"a head of more than {MAX_HEAD} bytes")
 
     # Parser callbacks.
@@ -540,7 +546,7 @@ class Connection(asyncio.Protocol):
                 options += b",%b" % header[1]
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise _BadRequestError(400, "neither HTTP/1.1 nor HTTP/1.0")
+            raise _BadRequestError(400, _VERSIONS)
         if hosts > 1 or (hosts == 0 and version == "1.1"):
             raise _BadRequestError(400, "not one valid Host")
         method = parser.get_method().decode("ascii")

@@ -21,6 +21,9 @@ _VERSIONS = (b"HTTP/1.1",) * 9 + (b"HTTP/1.0",)
 _ODD_VERSIONS = (
     b"HTTP/1.2",
     b"HTTP/2.0",
+    b"HTTP/2",
+    b"HTTP/3.0",
+    b"HTTP/9.9",
     b"HTTP/0.9",
     b"http/1.1",
     b"HTTP/1.1 ",
@@ -114,7 +117,11 @@ _TOKENS = (
 def seeds() -> list[bytes]:
     """The corpus: the files in the folder, and the table of the tests."""
     files = [path.read_bytes() for path in sorted(CORPUS.glob("*.http"))]
-    table = [*shapes.REFUSED.values(), *(row.sent for row in shapes.ANSWERED)]
+    table = [
+        *shapes.REFUSED.values(),
+        *(sent for _, sent in shapes.UNSUPPORTED.values()),
+        *(row.sent for row in shapes.ANSWERED),
+    ]
     return [seed for seed in (*files, *table) if len(seed) <= _MAX_SEED]
 
 

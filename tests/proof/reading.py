@@ -15,6 +15,10 @@ _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") +([\x21-\x7e]+) +HTTP/1\.([01])
 _FIELD = re.compile(
     rb"(" + _TOKEN + rb"):[ \t]*((?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)[ \t]*"
 )
+# RFC 9110 section 15.6.6: the major version is refused.
+_OTHER_VERSION = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|OPTIONS|PURGE) /[\x21-\x7e]* HTTP/[2-9]\.[0-9]\r\n"
+)
 _DIGITS = re.compile(rb"[0-9]+")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 
@@ -32,6 +36,19 @@ class Request(NamedTuple):
 
 def read(sent: bytes) -> list[Request]:
     """The whole and well-formed requests at the beginning of `sent`, in order."""
+    return _read(sent)[0]
+
+
+def unsupported(sent: bytes) -> int | None:
+    """The status of what follows those requests; None if it is not known to be unsupported."""
+    place = _read(sent)[1]
+    if place is not None and _OTHER_VERSION.match(sent, place):
+        return 505
+    return None
+
+
+def _read(sent: bytes) -> tuple[list[Request], int | None]:
+    """The requests, and where what follows them begins; None if it may be their body."""
     requests: list[Request] = []
     place = 0
     while True:
@@ -41,14 +58,14 @@ def read(sent: bytes) -> list[Request]:
         end = sent.find(b"\r\n\r\n", place)
         request = _head(sent[place:end]) if end >= 0 else None
         if request is None:
-            return requests
+            return requests, place
         if request.asks_for_upgrade and request.length != 0:
             # May be answered without its body, if nothing else is then.
-            return [*requests, request]
+            return [*requests, request], None
         body = end + 4
         after = _after_chunks(sent, body) if request.length is None else body + request.length
         if after is None or after > len(sent):
-            return requests
+            return requests, None
         requests.append(request)
         place = after
 

@@ -26,6 +26,7 @@ from tests.shapes import (
     END,
     REFUSED,
     SMUGGLED,
+    UNSUPPORTED,
     Row,
     chunked,
     get,
@@ -249,15 +250,63 @@ def test_refused(service: Service, sent: bytes, way: _Way) -> None:
     assert service.take_calls() == calls
 
 
+@_in_each_way
+@pytest.mark.parametrize(("status", "sent"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported(service: Service, status: int, sent: bytes, way: _Way) -> None:
+    service.take_calls()
+    with service.connect() as wire:
+        calls = way(service, wire, sent, SMUGGLED)
+        answer = wire.answer()
+        assert answer is not None
+        assert (answer.status, answer.body) == (status, _rejected(status, sent))
+        assert answer.closes
+        assert wire.answer() is None
+    assert service.take_calls() == calls
+
+
+def _rejected(status: int, sent: bytes) -> bytes:
+    """The answer to what is unsupported."""
+    reason = b"neither HTTP/1.1 nor HTTP/1.0" if status == 505 else sent.split(b" ")[0]
+    return b"-> mocka(rejected: %b)" % reason
+
+
+@pytest.mark.parametrize("before", [b"", _PLAIN], ids=["alone", "pipelined"])
+@pytest.mark.parametrize(("status", "sent"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported_wherever_it_is_cut(
+    service: Service, status: int, sent: bytes, before: bytes
+) -> None:
+    stream = before + sent
+    for cut in range(1, len(stream)):
+        with service.connect() as wire:
+            wire.send(stream[:cut])
+            time.sleep(0.001)
+            wire.send(stream[cut:])
+            if before:
+                _assert_chain(service, wire.answer())
+            answer = wire.answer()
+            assert answer is not None
+            assert (answer.status, answer.body) == (status, _rejected(status, sent)), cut
+            assert wire.answer() is None
+
+
+def test_the_preface_of_http_2_is_answered_before_all_of_it_has_come(service: Service) -> None:
+    with service.connect() as wire:
+        wire.send(b"PRI * HTTP/2.0\r\n\r\n")
+        answer = wire.answer()
+        assert answer is not None
+        assert answer.status == 505
+
+
 @pytest.mark.parametrize(
     "sent",
     [
         b"HEAD / HTTP/1.1\r\n\r\n",
+        b"HEAD / HTTP/2.0\r\nHost: a\r\n\r\n",
         b"HEAD / HTTP/1.1\r\nHost: a\r\nx lane: a\r\n\r\n",
         b"HEAD /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (20480 * b"x"),
         b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n",
     ],
-    ids=["no Host", "not HTTP", "a long target", "a long body"],
+    ids=["no Host", "another version", "not HTTP", "a long target", "a long body"],
 )
 def test_a_refused_head_request_gets_no_body(service: Service, sent: bytes) -> None:
     with service.connect() as wire:
@@ -265,7 +314,7 @@ def test_a_refused_head_request_gets_no_body(service: Service, sent: bytes) -> N
         _assert_chain(service, wire.answer())
         answer = wire.answer("HEAD")
         assert answer is not None
-        assert answer.status in (400, 413)
+        assert answer.status in (400, 413, 505)
         assert answer.closes
         assert wire.answer() is None
 
