@@ -14,7 +14,18 @@ CORPUS = Path(__file__).parent / "corpus"
 
 _MAX_SEED = 4096
 _METHODS = (b"GET", b"GET", b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"PURGE", b"CONNECT")
-_ODD_METHODS = (b"get", b"G ET", b"PRI", b"SSTP_DUPLEX_POST", b"", b"GE\tT", b"GET\0", b"X" * 300)
+_ODD_METHODS = (
+    b"get",
+    b"G ET",
+    b"PRI",
+    b"SSTP_DUPLEX_POST",
+    b"",
+    b"GE\tT",
+    b"GET\0",
+    b"X" * 300,
+    b"BREW",
+    b"GETS",
+)
 _TARGETS = (b"/", b"/mock", b"/a?b=c", b"http://a/b", b"//", b"/%00", b"/caf\xc3\xa9")
 _ODD_TARGETS = (b"*", b"a", b"", b"/a b", b"/\r", b"/\0", b"http://", b"HTTP://a\tb/", b"/#\x7f")
 _VERSIONS = (b"HTTP/1.1",) * 9 + (b"HTTP/1.0",)

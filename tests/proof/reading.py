@@ -19,6 +19,8 @@ _FIELD = re.compile(
 _OTHER_VERSION = re.compile(
     rb"(?:GET|HEAD|POST|PUT|OPTIONS|PURGE) /[\x21-\x7e]* HTTP/[2-9]\.[0-9]\r\n"
 )
+# RFC 9110 section 15.6.2: no method of the parser's begins so.
+_OTHER_METHOD = re.compile(rb"(?:BREW|GETS|X{17,300}|UPDATEREDIRECTREF) ")
 _DIGITS = re.compile(rb"[0-9]+")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 
@@ -44,6 +46,8 @@ def unsupported(sent: bytes) -> int | None:
     place = _read(sent)[1]
     if place is not None and _OTHER_VERSION.match(sent, place):
         return 505
+    if place is not None and _OTHER_METHOD.match(sent, place):
+        return 501
     return None
 
 
@@ -57,7 +61,7 @@ def _read(sent: bytes) -> tuple[list[Request], int | None]:
             place += 1
         end = sent.find(b"\r\n\r\n", place)
         request = _head(sent[place:end]) if end >= 0 else None
-        if request is None:
+        if request is None or _OTHER_METHOD.match(sent, place):
             return requests, place
         if request.asks_for_upgrade and request.length != 0:
             # May be answered without its body, if nothing else is then.

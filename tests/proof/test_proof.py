@@ -41,7 +41,7 @@ def test_the_independent_reading_takes_nothing_more(sent: bytes) -> None:
 
 @pytest.mark.parametrize("before", [b"", get(), b"\r\n" + get(b"Content-Length: 2") + b"ab"])
 def test_the_independent_reading_knows_what_is_unsupported(before: bytes) -> None:
-    for rule in ("version 2.0", "version 2.1", "version 3.0"):
+    for rule in ("version 2.0", "version 2.1", "version 3.0", "method BREW", "method GETS"):
         status, sent = UNSUPPORTED[rule]
         assert unsupported(before + sent) == status
     for sent in (get(), *REFUSED.values()):
