@@ -137,11 +137,19 @@ REFUSED = {
     "no version": _line(b"GET /"),
     "no HTTP": _line(b"GET / HTTPS/1.1"),
     "version 0.9": _line(b"GET / HTTP/0.9"),
-    "version 2.0": _line(b"GET / HTTP/2.0"),
+    "version 1.2": _line(b"GET / HTTP/1.2"),
     "version 1": _line(b"GET / HTTP/1"),
     "version 1.1.1": _line(b"GET / HTTP/1.1.1"),
     "version in lower case": _line(b"GET / http/1.1"),
     "no method": _line(b"/ HTTP/1.1"),
+    "a method in lower case": _line(b"get / HTTP/1.1"),
+    "a method in both cases": _line(b"Get / HTTP/1.1"),
+    "an unknown method in both cases": _line(b"BREw / HTTP/1.1"),
+    "a tab after an unknown method": _line(b"BREW\t/ HTTP/1.1"),
+    "NUL in a method": _line(b"BRE\0W / HTTP/1.1"),
+    "nothing but an unknown method": _line(b"BREW"),
+    "a method of RTSP": _line(b"SETUP / HTTP/1.1"),
+    "an answer": b"HTTP/1.1 200 OK\r\n\r\n",
     "a space before": _line(b" GET / HTTP/1.1"),
     "a tab": _line(b"GET\t/ HTTP/1.1"),
     "a space after": _line(b"GET / HTTP/1.1 "),
@@ -228,3 +236,28 @@ REFUSED = {
     "an encoding in the trailers": chunked(b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
     "a folded trailer": chunked(b"0\r\nx-lane: a\r\n b\r\n\r\n"),
 }
+
+UNSUPPORTED = {
+    # The major version alone decides, whatever follows: RFC 9110 section 15.6.6.
+    "version 2.0": (505, _line(b"GET / HTTP/2.0")),
+    "version 2.1": (505, _line(b"GET / HTTP/2.1")),
+    "version 3.0": (505, _line(b"POST / HTTP/3.0")),
+    "version 9.9": (505, _line(b"GET http://a/ HTTP/9.9")),
+    "version 2": (505, _line(b"GET / HTTP/2")),
+    "version 2.0 without a Host": (505, b"GET / HTTP/2.0\r\n\r\n"),
+    "version 2.0 and another fault": (505, b"GET / HTTP/2.0\r\nx lane: a\r\n\r\n"),
+    "version 2.0 of CONNECT": (505, _line(b"CONNECT a:80 HTTP/2.0")),
+    # RFC 9113 section 3.4: with prior knowledge.
+    "the preface of HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    # RFC 9110 section 15.6.2.
+    "method BREW": (501, _line(b"BREW / HTTP/1.1")),
+    "method G": (501, _line(b"G / HTTP/1.1")),
+    "method GETS": (501, _line(b"GETS / HTTP/1.1")),
+    "method VERSION-CONTROL": (501, _line(b"VERSION-CONTROL / HTTP/1.1")),
+    "method M_SEARCH": (501, _line(b"M_SEARCH / HTTP/1.1")),
+    "the method of 32 bytes": (501, _line(32 * b"X" + b" / HTTP/1.1")),
+    "an unknown method, version 2.0": (501, _line(b"BREW / HTTP/2.0")),
+    "an unknown method and another fault": (501, b"BREW \r\n\r\n"),
+    "empty lines before an unknown method": (501, b"\r\n\n\r\n" + _line(b"BREW / HTTP/1.1")),
+}
+"""The status of what is well-formed, but not for this server."""

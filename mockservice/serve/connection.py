@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
@@ -59,6 +60,13 @@ _PARSE_SIZE: Final = 4 * 1024
 # RFC 3986 section 3.2.2, with a port. Empty if the target has no authority.
 _HOST_VALUE: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE_FORM: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+_EMPTY_LINE: Final = b"\r\n\r\n"
+# In capitals, with the dash of some registered ones. Empty if it is another.
+_METHOD: Final = re.compile(rb"(?:[A-Z][A-Z_-]*)?")
+# Cap on a method that is not known, in bytes. Registered ones are shorter.
+_MAX_METHOD: Final = 32
+_NOT_HTTP: Final = "not HTTP"
+_VERSIONS: Final = "neither HTTP/1.1 nor HTTP/1.0"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # Caps on `x-mock-hops`: the number of ids that are read (a chain has fewer), and their bytes.
@@ -70,6 +78,7 @@ _REMAINING_VALUE: Final = re.compile(rb"[0-9]{1,9}")
 _IGNORED, _CARRIED, _LIST, _HOPS, _REMAINING, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(
     10
 )
+_CONNECTION: Final = 10
 _TREATMENTS: Final = {
     **dict.fromkeys(LISTS, _LIST),
     HOPS_HEADER: _HOPS,
@@ -79,7 +88,10 @@ _TREATMENTS: Final = {
     b"content-length": _LENGTH,
     b"transfer-encoding": _ENCODING,
     b"expect": _EXPECT,
+    b"connection": _CONNECTION,
 }
+# The common values of `Connection`: they name no header.
+_NAMES_NO_HEADER: Final = frozenset((b"keep-alive", b"Keep-Alive", b"close", b"Close"))
 _MAX_CACHED_NAMES: Final = 1024
 # Cap on a cached name, in bytes. Common header names are shorter.
 _MAX_CACHED_NAME: Final = 64
@@ -183,6 +195,7 @@ class Connection(asyncio.Protocol):
         "_discards_input",
         "_eof_received",
         "_expects_continue",
+        "_first_bytes",
         "_head_size",
         "_headers",
         "_in_head",
@@ -190,6 +203,7 @@ class Connection(asyncio.Protocol):
         "_is_queued",
         "_is_running",
         "_last_used",
+        "_length",
         "_next_cycle",
         "_parser",
         "_pipeline",
@@ -203,6 +217,9 @@ class Connection(asyncio.Protocol):
     )
 
     _transport: asyncio.Transport
+    _first_bytes: bytes
+    _head_size: int
+    _in_head: bool
 
     def __init__(self, server: ServerState) -> None:
         # Per-connection state.
@@ -422,38 +439,93 @@ class Connection(asyncio.Protocol):
         data, self._input = self._input, b""
         if len(data) > _PARSE_SIZE:
             data, self._input = data[:_PARSE_SIZE], data[_PARSE_SIZE:]
+        start = 0
+        while start < len(data) and not self._discards_input:
+            end = len(data) if self._request_started is None else self._message_end(data, start)
+            start += self._feed(data[start:end])
+
+    def _message_end(self, data: bytes, start: int) -> int:
+        """Where the request whose rest is at `start` may end, and no earlier one does."""
+        if start < len(_EMPTY_LINE) and data[start] in _EMPTY_LINE:
+            # It may belong to an empty line that came in two pieces.
+            return start + 1
+        if self._length > self._body_size:
+            return start + self._length - self._body_size
+        # All other requests end in an empty line, those in chunks too.
+        end = data.find(_EMPTY_LINE, start)
+        return len(data) if end < 0 else end + len(_EMPTY_LINE)
+
+    def _feed(self, part: bytes) -> int:
+        """Parse `part`: what begins with a request, or goes at most to the end of one.
+
+        Returns:
+            The number of bytes that are done.
+        """
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(part)
         except httptools.HttpParserUpgrade as upgrade:
             # The upgrade is ignored; the next request follows.
-            self._input = data[upgrade.args[0] :] + self._input
             self._parser = httptools.HttpRequestParser(self)
+            return cast("int", upgrade.args[0])
         except httptools.HttpParserError as error:
             # httptools wraps an exception of a callback.
             cause = error.__context__
-            if isinstance(cause, _BadRequestError):
+            if self._parser.get_http_version() >= "2":
+                self._refuse(505, _VERSIONS)
+            elif isinstance(cause, _BadRequestError):
                 self._refuse(cause.status, str(cause))
             elif self._pipeline and not self._pipeline[-1].keep_alive:
                 # Bytes after the last request of a connection are discarded.
                 self._input = b""
                 self._discards_input = True
+            elif isinstance(error, httptools.HttpParserInvalidMethodError):
+                self._refuse_method(part)
             else:
-                self._refuse(400, "not HTTP")
+                self._refuse(400, _NOT_HTTP)
         else:
             if self._request_started is not None and self._in_head:
-                self._head_size += len(data)
-                if self._head_size > MAX_HEAD:
+                self._head_size += len(part)
+                if not self._url and len(self._first_bytes) <= _MAX_METHOD:
+                    self._keep_first_bytes(part)
+                if self._parser.get_http_version() >= "2":
+                    # The rest of a preface may never come (RFC 9113 section 3.4).
+                    self._refuse(505, _VERSIONS)
+                elif self._head_size > MAX_HEAD:
                     self._refuse(400, f"a head of more than {MAX_HEAD} bytes")
+        return len(part)
+
+    def _keep_first_bytes(self, part: bytes) -> None:
+        """Keep what has come of a request whose method may be incomplete."""
+        if not self._first_bytes:
+            part = part[_last_start(part) :]
+        self._first_bytes = (self._first_bytes + part).lstrip(b"\r\n")
+
+    def _refuse_method(self, part: bytes) -> None:
+        """Answer 501 to a method that llhttp does not know (RFC 9110 section 15.6.2).
+
+        llhttp fails before the whole name has come, and then fails on all further bytes: they end
+        up here until the name is whole.
+        """
+        self._keep_first_bytes(part)
+        name = cast("re.Match[bytes]", _METHOD.match(self._first_bytes))[0]
+        after = self._first_bytes[len(name) : len(name) + 1]
+        if len(name) > _MAX_METHOD:
+            # RFC 9112 section 3.
+            self._refuse(501, f"a method of more than {_MAX_METHOD} bytes")
+        elif name and after == b" ":
+            self._refuse(501, name.decode("ascii"))
+        elif after:
+            self._refuse(400, _NOT_HTTP)
 
     # Parser callbacks.
 
     def on_message_begin(self) -> None:
         self._request_started = self._server.loop.time()
-        self._url = b""
+        self._url = self._first_bytes = b""
         self._headers: Headers = []
         self._in_head = True
         self._head_size = 0
-        self._body_size = 0
+        self._length = self._body_size = 0
         self._wants_json = False
 
     def on_url(self, url: bytes) -> None:
@@ -505,6 +577,7 @@ class Connection(asyncio.Protocol):
         remaining: int | None = None
         hosts = codings = length = members = lists_size = hop_ids_size = 0
         expects = False
+        options = b""
         header_names = self._server.header_names
         for header in self._headers:
             treatment = header_names[header[0]]
@@ -531,9 +604,11 @@ class Connection(asyncio.Protocol):
                 if not _REMAINING_VALUE.fullmatch(header[1]):
                     raise _BadRequestError(400, "not the number of hops that remain")
                 remaining = min(int(header[1]), MAX_TREE)
+            elif treatment == _CONNECTION and header[1] not in _NAMES_NO_HEADER:
+                options += b",%b" % header[1]
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise _BadRequestError(400, "neither HTTP/1.1 nor HTTP/1.0")
+            raise _BadRequestError(400, _VERSIONS)
         if hosts > 1 or (hosts == 0 and version == "1.1"):
             raise _BadRequestError(400, "not one valid Host")
         method = parser.get_method().decode("ascii")
@@ -550,6 +625,8 @@ class Connection(asyncio.Protocol):
             raise _BadRequestError(413, f"a request body of more than {MAX_BODY} bytes")
         if hop_ids_size > _MAX_HOP_IDS_SIZE and len(hop_ids) < _MAX_HOP_IDS:
             raise _BadRequestError(400, "not the hops of a chain")
+        if options:
+            lane_headers = _without(lane_headers, options)
         if members > ANY_LIST.members or lists_size > ANY_LIST.size:
             lane_headers = within_limits(lane_headers)
         if len(lane_headers) > MAX_LANE_HEADERS:
@@ -557,6 +634,7 @@ class Connection(asyncio.Protocol):
         # A head that arrived in one piece is shorter than _PARSE_SIZE: there is nothing to add up.
         if self._head_size and sum(map(len, chain(*lane_headers))) > MAX_LANE_SIZE:
             raise _BadRequestError(400, f"lane headers of more than {MAX_LANE_SIZE} bytes")
+        self._length = length
         has_body = codings > 0 or length > 0
         self._expects_continue = expects and has_body and version == "1.1"
         # llhttp does not parse the body of a request for an upgrade.
@@ -588,3 +666,35 @@ class Connection(asyncio.Protocol):
             elif not (url == b"*" and method == "OPTIONS"):
                 raise _BadRequestError(400, "not a request target")
         return url.decode("utf-8", "surrogateescape")
+
+
+def _without(headers: Headers, options: bytes) -> Headers:
+    """`headers` without those that `options` name, the values of `Connection`.
+
+    They are for this hop alone (RFC 9110 section 7.6.1).
+    """
+    named = {option.strip(b" \t") for option in options.lower().split(b",")}
+    return [header for header in headers if header[0].lower() not in named]
+
+
+class _Starts:
+    """Where requests start, in bytes."""
+
+    place = 0
+    last = 0
+
+    def on_message_begin(self) -> None:
+        self.last = self.place
+
+
+def _last_start(data: bytes) -> int:
+    """Where in `data`, which begins with a request, the last request starts.
+
+    llhttp does not tell, so `data` is parsed once more, byte by byte.
+    """
+    starts = _Starts()
+    parser = httptools.HttpRequestParser(starts)
+    with suppress(httptools.HttpParserError):
+        for starts.place in range(len(data)):
+            parser.feed_data(data[starts.place : starts.place + 1])
+    return starts.last

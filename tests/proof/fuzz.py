@@ -18,7 +18,7 @@ from mockservice.propagation import CARRIED, FAULT_HEADER
 from tests.proof.finding import Extent, Finding
 from tests.proof.grammar import CORPUS, Grammar, seeds
 from tests.proof.processes import MIB, Said, heard, memory, stop
-from tests.proof.reading import Request, read
+from tests.proof.reading import Request, read, unsupported
 from tests.proof.recorder import BODY, Recorder, recording
 from tests.running import new_address
 
@@ -36,7 +36,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5]\d\d) [^\r\n]*\r\n")
 _HEADERS = re.compile(rb"(?:[A-Za-z-]+: [^\r\n]*\r\n)*\r\n")
 _LENGTH = re.compile(rb"^Content-Length: (\d+)\r$", re.MULTILINE)
 _CLOSES = re.compile(rb"^Connection: close\r$", re.MULTILINE)
-_STATUSES = frozenset((200, 400, 408, 413, 501, 508))
+_STATUSES = frozenset((200, 400, 408, 413, 501, 505, 508))
 _REJECTED = re.compile(rb"-> mocka\((rejected|loop): .*\)")
 _FAULTY = re.compile(rb"-> mocka\((rejected: x-mock-fault: .*|injected: abort [45]\d\d)\)")
 
@@ -64,7 +64,7 @@ class _Fuzzing:
         received = await asyncio.gather(*map(self._exchange, streams, splits))
         for stream, requests, answer in zip(streams, readings, received, strict=True):
             self.connections += 1
-            if problem := self._problem(requests, answer):
+            if problem := self._problem(requests, unsupported(stream), answer):
                 self.problems.append((problem, stream))
         allowed = sum(map(len, readings))
         self.allowed += allowed
@@ -97,11 +97,15 @@ class _Fuzzing:
                 writer.close()
         return received
 
-    def _problem(self, requests: list[Request], received: bytes | None) -> str:
-        """What is wrong with the answers; nothing if nothing is."""
+    def _problem(self, requests: list[Request], follows: int | None, received: bytes | None) -> str:
+        """What is wrong with the answers; nothing if nothing is.
+
+        What follows the requests gets the status `follows`, if it is known.
+        """
         if received is None:
             return "hangs"
-        place = count = good = 0
+        place = count = good = status = 0
+        closes = False
         while place < len(received):
             line = _STATUS_LINE.match(received, place)
             headers = _HEADERS.match(received, line.end()) if line else None
@@ -130,11 +134,15 @@ class _Fuzzing:
             if not is_head and (len(body) != int(length[1]) or not self._is_right(status, body)):
                 return f"{status} {body[:200]!r}"
             good += status == 200
-            if _CLOSES.search(headers[0]) and place < len(received):
+            closes = _CLOSES.search(headers[0]) is not None
+            if closes and place < len(received):
                 return f"goes on after close: {received[place : place + 100]!r}"
         self.answers += count
         if good > len(requests) or count > len(requests) + 1:
             return f"{count} answers, {good} good ones, for {len(requests)} requests"
+        is_reached = count > len(requests) or (count == len(requests) and not closes)
+        if follows is not None and is_reached and status != follows:
+            return f"{status} instead of {follows}"
         return ""
 
     def _is_right(self, status: int, body: bytes) -> bool:

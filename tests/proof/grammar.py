@@ -14,13 +14,27 @@ CORPUS = Path(__file__).parent / "corpus"
 
 _MAX_SEED = 4096
 _METHODS = (b"GET", b"GET", b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"PURGE", b"CONNECT")
-_ODD_METHODS = (b"get", b"G ET", b"PRI", b"SSTP_DUPLEX_POST", b"", b"GE\tT", b"GET\0", b"X" * 300)
+_ODD_METHODS = (
+    b"get",
+    b"G ET",
+    b"PRI",
+    b"SSTP_DUPLEX_POST",
+    b"",
+    b"GE\tT",
+    b"GET\0",
+    b"X" * 300,
+    b"BREW",
+    b"GETS",
+)
 _TARGETS = (b"/", b"/mock", b"/a?b=c", b"http://a/b", b"//", b"/%00", b"/caf\xc3\xa9")
 _ODD_TARGETS = (b"*", b"a", b"", b"/a b", b"/\r", b"/\0", b"http://", b"HTTP://a\tb/", b"/#\x7f")
 _VERSIONS = (b"HTTP/1.1",) * 9 + (b"HTTP/1.0",)
 _ODD_VERSIONS = (
     b"HTTP/1.2",
     b"HTTP/2.0",
+    b"HTTP/2",
+    b"HTTP/3.0",
+    b"HTTP/9.9",
     b"HTTP/0.9",
     b"http/1.1",
     b"HTTP/1.1 ",
@@ -66,6 +80,7 @@ _FRAMINGS = (
     b"transfer-encoding:CHUNKED",
     b"Connection: close",
     b"Connection: keep-alive",
+    b"Connection: X-Lane",
     b"Connection: upgrade\r\nUpgrade: h2c",
     b"Expect: 100-continue",
     b"Host: b",
@@ -113,7 +128,11 @@ _TOKENS = (
 def seeds() -> list[bytes]:
     """The corpus: the files in the folder, and the table of the tests."""
     files = [path.read_bytes() for path in sorted(CORPUS.glob("*.http"))]
-    table = [*shapes.REFUSED.values(), *(row.sent for row in shapes.ANSWERED)]
+    table = [
+        *shapes.REFUSED.values(),
+        *(sent for _, sent in shapes.UNSUPPORTED.values()),
+        *(row.sent for row in shapes.ANSWERED),
+    ]
     return [seed for seed in (*files, *table) if len(seed) <= _MAX_SEED]
 
 

@@ -15,6 +15,12 @@ _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") +([\x21-\x7e]+) +HTTP/1\.([01])
 _FIELD = re.compile(
     rb"(" + _TOKEN + rb"):[ \t]*((?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)[ \t]*"
 )
+# RFC 9110 section 15.6.6: the major version is refused.
+_OTHER_VERSION = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|OPTIONS|PURGE) /[\x21-\x7e]* HTTP/[2-9]\.[0-9]\r\n"
+)
+# RFC 9110 section 15.6.2: no method of the parser's begins so.
+_OTHER_METHOD = re.compile(rb"(?:BREW|GETS|X{17,300}|UPDATEREDIRECTREF) ")
 _DIGITS = re.compile(rb"[0-9]+")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 
@@ -26,12 +32,27 @@ class Request(NamedTuple):
     length: int | None
     """Bytes of the body; None: it is in chunks."""
     lanes: list[bytes]
-    """The values of its `x-lane` headers."""
+    """The values of its `x-lane` headers that are for more than this hop."""
     asks_for_upgrade: bool
 
 
 def read(sent: bytes) -> list[Request]:
     """The whole and well-formed requests at the beginning of `sent`, in order."""
+    return _read(sent)[0]
+
+
+def unsupported(sent: bytes) -> int | None:
+    """The status of what follows those requests; None if it is not known to be unsupported."""
+    place = _read(sent)[1]
+    if place is not None and _OTHER_VERSION.match(sent, place):
+        return 505
+    if place is not None and _OTHER_METHOD.match(sent, place):
+        return 501
+    return None
+
+
+def _read(sent: bytes) -> tuple[list[Request], int | None]:
+    """The requests, and where what follows them begins; None if it may be their body."""
     requests: list[Request] = []
     place = 0
     while True:
@@ -40,15 +61,15 @@ def read(sent: bytes) -> list[Request]:
             place += 1
         end = sent.find(b"\r\n\r\n", place)
         request = _head(sent[place:end]) if end >= 0 else None
-        if request is None:
-            return requests
+        if request is None or _OTHER_METHOD.match(sent, place):
+            return requests, place
         if request.asks_for_upgrade and request.length != 0:
             # May be answered without its body, if nothing else is then.
-            return [*requests, request]
+            return [*requests, request], None
         body = end + 4
         after = _after_chunks(sent, body) if request.length is None else body + request.length
         if after is None or after > len(sent):
-            return requests
+            return requests, None
         requests.append(request)
         place = after
 
@@ -65,7 +86,6 @@ def _head(head: bytes) -> Request | None:
         if field is None:
             return None
         values.setdefault(field[1].lower(), []).append(field[2])
-    lanes = values.get(b"x-lane", [])
     lengths = values.get(b"content-length", [])
     encodings = values.get(b"transfer-encoding", [])
     if len(lengths) + len(encodings) > 1:
@@ -80,7 +100,10 @@ def _head(head: bytes) -> Request | None:
             return None
         length = int(lengths[0])
     options = b",".join(values.get(b"connection", [])).lower().split(b",")
-    asks_for_upgrade = b"upgrade" in values and b"upgrade" in [it.strip(b" \t") for it in options]
+    options = [option.strip(b" \t") for option in options]
+    # RFC 9110 section 7.6.1.
+    lanes = [] if b"x-lane" in options else values.get(b"x-lane", [])
+    asks_for_upgrade = b"upgrade" in values and b"upgrade" in options
     return Request(request_line[1], length, lanes, asks_for_upgrade)
 
 

@@ -10,10 +10,10 @@ import pytest
 from tests.proof.finding import Extent, Prove
 from tests.proof.grammar import Grammar
 from tests.proof.processes import Said, heard, stop
-from tests.proof.reading import read
+from tests.proof.reading import read, unsupported
 from tests.proof.rows import ROWS
 from tests.running import RunningHop, exchange, new_address, request, wait_until
-from tests.shapes import ANSWERED, REFUSED, Row
+from tests.shapes import ANSWERED, REFUSED, UNSUPPORTED, Row, get
 
 _SEED = 1
 _PROVED = {name: prove for rows in ROWS.values() for name, prove in rows.items()}
@@ -37,6 +37,25 @@ def test_the_independent_reading_takes_what_is_answered(row: Row) -> None:
 def test_the_independent_reading_takes_nothing_more(sent: bytes) -> None:
     # What the reading does not look at is only what ends no message: targets, versions, amounts.
     assert len(read(sent)) <= 1
+
+
+@pytest.mark.parametrize("before", [b"", get(), b"\r\n" + get(b"Content-Length: 2") + b"ab"])
+def test_the_independent_reading_knows_what_is_unsupported(before: bytes) -> None:
+    for rule in ("version 2.0", "version 2.1", "version 3.0", "method BREW", "method GETS"):
+        status, sent = UNSUPPORTED[rule]
+        assert unsupported(before + sent) == status
+    for sent in (get(), *REFUSED.values()):
+        assert unsupported(before + sent) is None
+
+
+@pytest.mark.parametrize(
+    ("option", "lanes"), [(b"te, X-Lane\t", []), (b"x-lane", []), (b"x-lanes", [b"a", b"b"])]
+)
+def test_the_independent_reading_drops_lanes_that_connection_names(
+    option: bytes, lanes: list[bytes]
+) -> None:
+    [request] = read(get(b"x-lane: a", b"Connection: " + option, b"X-Lane: b"))
+    assert request.lanes == lanes
 
 
 def test_the_same_seed_makes_the_same_requests() -> None:

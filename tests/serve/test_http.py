@@ -26,6 +26,7 @@ from tests.shapes import (
     END,
     REFUSED,
     SMUGGLED,
+    UNSUPPORTED,
     Row,
     chunked,
     get,
@@ -249,15 +250,134 @@ def test_refused(service: Service, sent: bytes, way: _Way) -> None:
     assert service.take_calls() == calls
 
 
+@_in_each_way
+@pytest.mark.parametrize(("status", "sent"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported(service: Service, status: int, sent: bytes, way: _Way) -> None:
+    service.take_calls()
+    with service.connect() as wire:
+        calls = way(service, wire, sent, SMUGGLED)
+        answer = wire.answer()
+        assert answer is not None
+        assert (answer.status, answer.body) == (status, _rejected(status, sent))
+        assert answer.closes
+        assert wire.answer() is None
+    assert service.take_calls() == calls
+
+
+def _rejected(status: int, sent: bytes) -> bytes:
+    """The answer to what is unsupported."""
+    reason = b"neither HTTP/1.1 nor HTTP/1.0" if status == 505 else sent.lstrip().split(b" ")[0]
+    return b"-> mocka(rejected: %b)" % reason
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        _PLAIN,
+        post(b"Content-Length: 6", body=b"BREW /"),
+        post(CHUNKED, body=b"a\r\n\r\n\r\nBREW \r\r\n" + END),
+        get(b"Connection: Upgrade", b"Upgrade: h2c"),
+    ],
+    ids=["alone", "pipelined", "behind a body", "behind chunks", "behind an upgrade"],
+)
+@pytest.mark.parametrize(("status", "sent"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported_wherever_it_is_cut(
+    service: Service, status: int, sent: bytes, before: bytes
+) -> None:
+    stream = before + sent
+    for cut in range(1, len(stream)):
+        with service.connect() as wire:
+            wire.send(stream[:cut])
+            time.sleep(0.001)
+            wire.send(stream[cut:])
+            if before:
+                _assert_chain(service, wire.answer())
+            answer = wire.answer()
+            assert answer is not None
+            assert (answer.status, answer.body) == (status, _rejected(status, sent)), cut
+            assert wire.answer() is None
+
+
+@pytest.mark.parametrize("before", [b"", _PLAIN], ids=["alone", "pipelined"])
+@pytest.mark.parametrize(("status", "sent"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported_byte_by_byte(
+    service: Service, status: int, sent: bytes, before: bytes
+) -> None:
+    with service.connect() as wire:
+        for byte in before + sent:
+            wire.send(bytes([byte]))
+            time.sleep(0.0005)
+        if before:
+            _assert_chain(service, wire.answer())
+        answer = wire.answer()
+        assert answer is not None
+        assert (answer.status, answer.body) == (status, _rejected(status, sent))
+        assert wire.answer() is None
+
+
+@pytest.mark.parametrize("end", [b"", b" / HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_a_method_past_any_length_is_answered_at_once(service: Service, end: bytes) -> None:
+    for name in (33 * b"X", 10_000 * b"X"):
+        for parts in ([name + end], [name[:5], name[5:] + end]):
+            with service.connect() as wire:
+                _whole(service, wire, *parts)
+                answer = wire.answer()
+                assert answer is not None
+                assert answer.status == 501
+                assert answer.body == b"-> mocka(rejected: a method of more than 32 bytes)"
+                assert wire.answer() is None
+
+
+@pytest.mark.parametrize(
+    "sent", [b"BREw", b"B\0", b"b", b"\x16\x03\x01", b"GETs", b"BREW\r"], ids=repr
+)
+def test_what_becomes_no_method_is_refused_at_once(service: Service, sent: bytes) -> None:
+    for way in (_whole, _after_a_plain_one):
+        with service.connect() as wire:
+            way(service, wire, *[bytes([byte]) for byte in sent])
+            answer = wire.answer()
+            assert answer is not None
+            assert answer.status == 400
+            assert wire.answer() is None
+
+
+def test_an_unknown_method_whose_rest_never_comes_times_out(service: Service) -> None:
+    def ticks() -> int:
+        # User and system time (proc_pid_stat(5)).
+        fields = (service.hop.proc / "stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    with service.connect() as wire:
+        wire.socket.settimeout(2 * _TIMEOUT)
+        before = ticks()
+        wire.send(b"BRE")
+        answer = wire.answer()
+        assert answer is not None
+        assert answer.status == 408
+        assert wire.answer() is None
+    # No loop keeps the hop busy meanwhile: it has used less than half of the time.
+    assert ticks() - before < 500
+
+
+def test_the_preface_of_http_2_is_answered_before_all_of_it_has_come(service: Service) -> None:
+    with service.connect() as wire:
+        wire.send(b"PRI * HTTP/2.0\r\n\r\n")
+        answer = wire.answer()
+        assert answer is not None
+        assert answer.status == 505
+
+
 @pytest.mark.parametrize(
     "sent",
     [
         b"HEAD / HTTP/1.1\r\n\r\n",
+        b"HEAD / HTTP/2.0\r\nHost: a\r\n\r\n",
         b"HEAD / HTTP/1.1\r\nHost: a\r\nx lane: a\r\n\r\n",
         b"HEAD /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (20480 * b"x"),
         b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n",
     ],
-    ids=["no Host", "not HTTP", "a long target", "a long body"],
+    ids=["no Host", "another version", "not HTTP", "a long target", "a long body"],
 )
 def test_a_refused_head_request_gets_no_body(service: Service, sent: bytes) -> None:
     with service.connect() as wire:
@@ -265,7 +385,7 @@ def test_a_refused_head_request_gets_no_body(service: Service, sent: bytes) -> N
         _assert_chain(service, wire.answer())
         answer = wire.answer("HEAD")
         assert answer is not None
-        assert answer.status in (400, 413)
+        assert answer.status in (400, 413, 505)
         assert answer.closes
         assert wire.answer() is None
 
@@ -307,7 +427,8 @@ def test_a_client_that_half_closes_still_gets_its_answers(
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"\r\n", b"GET / HT", _PLAIN[:-2], of_length(b"9"), chunked(b"5\r\nhel")]
+    "sent",
+    [b"", b"\r\n", b"GE", b"BRE", b"GET / HT", _PLAIN[:-2], of_length(b"9"), chunked(b"5\r\nhel")],
 )
 def test_an_incomplete_request_does_not_reach_the_upstream(service: Service, sent: bytes) -> None:
     service.take_calls()
@@ -331,7 +452,16 @@ def _open_connections(hop: RunningHop) -> int:
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_connections_of_clients_that_leave_are_closed(service: Service, reset: bool) -> None:
-    for sent in (b"", b"GET / HT", _PLAIN[:-2], _SLOW, 3 * _SLOW, of_length(b"9"), _SLOW + b"\0"):
+    for sent in (
+        b"",
+        b"BRE",
+        b"GET / HT",
+        _PLAIN[:-2],
+        _SLOW,
+        3 * _SLOW,
+        of_length(b"9"),
+        _SLOW + b"\0",
+    ):
         with service.connect() as wire:
             if reset:
                 at_once = struct.pack("ii", 1, 0)

@@ -26,6 +26,9 @@ accept-language content-type content-encoding if-none-match range x-other x-lane
 keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer http2-settings
 """.split()
 
+# The headers of its own that a hop sends.
+_OWN = [b"host", b"accept-encoding", b"accept", b"x-mock-hops"]
+
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Peer]:
@@ -77,7 +80,7 @@ def test_the_upstream_gets_what_is_carried_and_the_hops_own_headers(
 ) -> None:
     lines = _after_three_hops(entry, upstream, [b"x-lane: v2", b"x-secret: s", b"baggage: a=b"])
     names = [line.split(b":")[0].lower() for line in lines]
-    assert names == [b"host", b"accept-encoding", b"accept", b"x-mock-hops", b"x-lane", b"baggage"]
+    assert names == [*_OWN, b"x-lane", b"baggage"]
     assert _named(lines, b"host") == [f"Host: {upstream.address}:8000".encode()]
 
 
@@ -118,6 +121,47 @@ def test_a_prefix_carries_no_header_that_ends_at_each_hop(
 ) -> None:
     lines = _after_three_hops(entry_with_lane_headers, upstream, [f"{name}: 0".encode()])
     assert not _named(lines, name.encode())
+
+
+_FIELDS = [b"X-Lane: v2", b"x-env: blue", b"baggage: a=b", b"traceparent: t", b"baggage: c=d"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ([b"Connection: x-lane"], b"x-lane"),
+        ([b"connection: close, X-LANE"], b"x-lane"),
+        ([b"CONNECTION: \t X-Lane \t,, close"], b"x-lane"),
+        ([b"Connection: close,BAGGAGE,te"], b"baggage"),
+        ([b"Connection: traceparent"], b"traceparent"),
+        ([b"Connection: te", b"Connection: x-env,x-lane"], b"x-env x-lane"),
+        ([b"Connection: baggage", b"Connection: close"], b"baggage"),
+        ([b"Connection: x-lane2, lane, x-lane: , x lane, \xff"], b""),
+        ([b"Connection: Keep-Alive", b"Connection:"], b""),
+    ],
+)
+def test_headers_that_connection_names_are_not_carried(
+    entry: str, upstream: Peer, lines: list[bytes], named: bytes
+) -> None:
+    kept = [it for it in _FIELDS if it.lower().split(b":")[0] not in named.split()]
+    for fields in ([*lines, *_FIELDS], [*_FIELDS, *lines]):
+        after = _after_three_hops(entry, upstream, fields)
+        assert [line for line in after if line in _FIELDS] == kept
+        assert len(after) == len(_OWN) + len(kept)
+
+
+def test_what_a_hop_reads_of_headers_that_connection_names_is_still_read(
+    entry: str, upstream: Peer
+) -> None:
+    names = b"Connection: accept, host, x-mock-hops, content-length, transfer-encoding"
+    hops = b"x-mock-hops: " + b",".join(b"%08x" % number for number in range(9))
+    fields = [names, b"Accept: application/json", hops, b"Content-Length: 0"]
+    after = _after_three_hops(entry, upstream, fields)
+    assert _named(after, b"accept") == [b"Accept: application/json"]
+    assert _named(after, b"host") == [f"Host: {upstream.address}:8000".encode()]
+    [line] = _named(after, b"x-mock-hops")
+    assert line.startswith(hops + b",")
+    assert line.count(b",") == 8 + 3
 
 
 def _members(lines: list[bytes]) -> list[bytes]:
