@@ -61,11 +61,26 @@ class Topology:
         for calls in self._calls.values():
             yield from (call for call in calls if app in self.apps_of(call.service))
 
-    def callees(self, app: str) -> list[str]:
-        """The apps that an app calls, in the order of its setting."""
-        return list(
-            dict.fromkeys(one for call in self.calls(app) for one in self.apps_of(call.service))
-        )
+    def calls_of(self, app: str, version: str) -> list[Call]:
+        """The calls that a pod of an app's version makes, in the order of its setting.
+
+        If there is no such pod, they are those of all versions.
+        """
+        calls = self.calls(app)
+        same = [call for call in calls if call.caller.version == version]
+        return list({(call.service, call.path): call for call in same or calls}.values())
+
+    def callees(self, app: str, name: str | None = None) -> list[str]:
+        """The apps that an app calls, in the order of its setting; see `is_named` for a name."""
+        calls = [call for call in self.calls(app) if name is None or self.is_named(call, name)]
+        return list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
+
+    def is_named(self, call: Call, name: str) -> bool:
+        """Whether a failure that has this name is that of a call.
+
+        It is the host of the URL called or, from a pod that refuses the call, its app.
+        """
+        return call.service.name == name.partition(".")[0] or name in self.apps_of(call.service)
 
     def table(self, service: Service) -> RouteTable | None:
         """The routes of the calls to a Service."""
