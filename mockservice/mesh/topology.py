@@ -119,7 +119,7 @@ class Topology:
     def _calls_of(self, pod: Pod) -> Iterator[Call]:
         for url in filter(None, map(str.strip, dict(pod.env).get("upstream_url", "").split(","))):
             try:
-                parts = urlsplit(url.replace("%2C", ",").replace("%2c", ","))
+                parts = urlsplit(url)
             except ValueError:
                 continue
             service = self._named(unquote(parts.hostname or ""), pod.namespace)
