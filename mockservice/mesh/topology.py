@@ -32,12 +32,20 @@ class Topology:
         self._tables = {
             host: table for table in reversed(mesh.calls) for host in reversed(table.hosts)
         }
+        self._apps = {
+            service.host: list(dict.fromkeys(pod.app for pod in mesh.pods_of(service)))
+            for service in mesh.services
+        }
         self._pods: dict[str, list[Pod]] = {}
         for pod in mesh.pods:
             self._pods.setdefault(pod.app, []).append(pod)
         self._calls = {
             app: list(dict.fromkeys(call for pod in pods for call in self._calls_of(pod)))
             for app, pods in self._pods.items()
+        }
+        self._callees = {
+            app: list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
+            for app, calls in self._calls.items()
         }
         self.entries = self._apps_behind_gateway()
         """The apps that the gateway calls."""
@@ -72,7 +80,9 @@ class Topology:
 
     def callees(self, app: str, name: str | None = None) -> list[str]:
         """The apps that an app calls, in the order of its setting; see `is_named` for a name."""
-        calls = [call for call in self.calls(app) if name is None or self.is_named(call, name)]
+        if name is None:
+            return self._callees.get(app, [])
+        calls = [call for call in self.calls(app) if self.is_named(call, name)]
         return list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
 
     def is_named(self, call: Call, name: str) -> bool:
@@ -88,7 +98,7 @@ class Topology:
 
     def apps_of(self, service: Service) -> list[str]:
         """The apps of the pods behind a Service."""
-        return list(dict.fromkeys(pod.app for pod in self._mesh.pods_of(service)))
+        return self._apps[service.host]
 
     def services_of(self, app: str) -> list[Service]:
         """The Services that have pods of an app behind them."""
