@@ -62,6 +62,16 @@ def strict() -> list[Json]:
     return _rules("v1", "v2")
 
 
+def strict_by_labels() -> list[Json]:
+    """The same lanes, which only the gateway tells by header: then the caller's version counts."""
+    rules = strict()
+    for one in rules:
+        if one["kind"] == "VirtualService" and one["metadata"]["name"] in UPSTREAMS:
+            for rule, version in zip(one["spec"]["http"], ("v1", "v2"), strict=True):
+                rule["match"] = [{"sourceLabels": {"version": version}}]
+    return rules
+
+
 def without_rule(objects: list[Json], app: str, lane: str) -> list[Json]:
     """Somebody dropped the rule for the calls of a lane to an app."""
     for one in objects:

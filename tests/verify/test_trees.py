@@ -15,7 +15,7 @@ from mockservice.verify.cases import read_cases
 from mockservice.verify.run import verify
 from mockservice.verify.saving import saved
 from tests.lanes.building import write
-from tests.mesh.trees import permissive, pods, strict, without_rule
+from tests.mesh.trees import permissive, pods, strict, strict_by_labels, without_rule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -51,7 +51,7 @@ def errors(verification: Verification) -> list[str]:
     return [one.text for one in verification.problems() if one.level == "error"]
 
 
-@pytest.mark.parametrize("rules", [permissive, strict])
+@pytest.mark.parametrize("rules", [permissive, strict, strict_by_labels])
 async def test_a_sound_tree_holds_and_so_do_its_saved_cases(
     verified: Verify, tmp_path: Path, rules: Callable[[], list[Json]]
 ) -> None:
