@@ -32,12 +32,20 @@ class Topology:
         self._tables = {
             host: table for table in reversed(mesh.calls) for host in reversed(table.hosts)
         }
+        self._apps = {
+            service.host: list(dict.fromkeys(pod.app for pod in mesh.pods_of(service)))
+            for service in mesh.services
+        }
         self._pods: dict[str, list[Pod]] = {}
         for pod in mesh.pods:
             self._pods.setdefault(pod.app, []).append(pod)
         self._calls = {
             app: list(dict.fromkeys(call for pod in pods for call in self._calls_of(pod)))
             for app, pods in self._pods.items()
+        }
+        self._callees = {
+            app: list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
+            for app, calls in self._calls.items()
         }
         self.entries = self._apps_behind_gateway()
         """The apps that the gateway calls."""
@@ -61,11 +69,28 @@ class Topology:
         for calls in self._calls.values():
             yield from (call for call in calls if app in self.apps_of(call.service))
 
-    def callees(self, app: str) -> list[str]:
-        """The apps that an app calls, in the order of its setting."""
-        return list(
-            dict.fromkeys(one for call in self.calls(app) for one in self.apps_of(call.service))
-        )
+    def calls_of(self, app: str, version: str) -> list[Call]:
+        """The calls that a pod of an app's version makes, in the order of its setting.
+
+        If there is no such pod, they are those of all versions.
+        """
+        calls = self.calls(app)
+        same = [call for call in calls if call.caller.version == version]
+        return list({(call.service, call.path): call for call in same or calls}.values())
+
+    def callees(self, app: str, name: str | None = None) -> list[str]:
+        """The apps that an app calls, in the order of its setting; see `is_named` for a name."""
+        if name is None:
+            return self._callees.get(app, [])
+        calls = [call for call in self.calls(app) if self.is_named(call, name)]
+        return list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
+
+    def is_named(self, call: Call, name: str) -> bool:
+        """Whether a failure that has this name is that of a call.
+
+        It is the host of the URL called or, from a pod that refuses the call, its app.
+        """
+        return call.service.name == name.partition(".")[0] or name in self.apps_of(call.service)
 
     def table(self, service: Service) -> RouteTable | None:
         """The routes of the calls to a Service."""
@@ -73,7 +98,7 @@ class Topology:
 
     def apps_of(self, service: Service) -> list[str]:
         """The apps of the pods behind a Service."""
-        return list(dict.fromkeys(pod.app for pod in self._mesh.pods_of(service)))
+        return self._apps[service.host]
 
     def services_of(self, app: str) -> list[Service]:
         """The Services that have pods of an app behind them."""
@@ -104,7 +129,7 @@ class Topology:
     def _calls_of(self, pod: Pod) -> Iterator[Call]:
         for url in filter(None, map(str.strip, dict(pod.env).get("upstream_url", "").split(","))):
             try:
-                parts = urlsplit(url.replace("%2C", ",").replace("%2c", ","))
+                parts = urlsplit(url)
             except ValueError:
                 continue
             service = self._named(unquote(parts.hostname or ""), pod.namespace)

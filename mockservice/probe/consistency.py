@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from mockservice.probe.result import TRACE_HEADERS, tells_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
-    from mockservice.chain import Hop
+    from mockservice.chain import Hop, Tree
 
 MAX_GROUPS: Final = 20_000
 """Calls that are told apart, at most."""
@@ -70,13 +69,13 @@ class Consistency:
         self._found: dict[_Group, Inconsistency] = {}
         self._added = 0
 
-    def add(self, hops: Sequence[Hop], places: Collection[int]) -> None:
+    def add(self, tree: Tree, places: Collection[int]) -> None:
         """Count the calls of one chain to the hops at these places.
 
         Only those count whose hops tell the headers that they received.
         """
         calls = []
-        for place, (caller, hop) in enumerate(pairwise(hops), 1):
+        for place, caller, hop in _calls(tree):
             if place not in places:
                 continue
             if not tells_headers(hop):
@@ -101,7 +100,7 @@ class Consistency:
             self._found.values(), key=lambda one: -sum(count for _, count in one.versions)
         )
 
-    def at(self, hops: Sequence[Hop], places: Collection[int]) -> dict[int, Inconsistency]:
+    def at(self, tree: Tree, places: Collection[int]) -> dict[int, Inconsistency]:
         """By place, those of these hops whose calls went several ways.
 
         With many groups it takes some more chains until a new one is told, as looking through all
@@ -113,7 +112,7 @@ class Consistency:
             return {}
         return {
             place: self._found[group]
-            for place, (caller, hop) in enumerate(pairwise(hops), 1)
+            for place, caller, hop in _calls(tree)
             if place in places
             and tells_headers(hop)
             and (group := self._without_ids(_group(caller, hop))) in self._found
@@ -168,6 +167,13 @@ class Consistency:
             for (caller, app, name), count in requests.items()
             if count >= _ENOUGH_FOR_IDS and len(values[caller, app, name]) == count
         )
+
+
+def _calls(tree: Tree) -> Iterator[tuple[int, Hop, Hop]]:
+    """The calls between hops: the place of the hop called, its caller, and itself."""
+    for place, (hop, caller) in enumerate(zip(tree.hops, tree.callers, strict=True)):
+        if caller is not None:
+            yield place, tree.hops[caller], hop
 
 
 def _group(caller: Hop, hop: Hop) -> _Group:

@@ -13,7 +13,9 @@ from mockservice.probe.verdicts import ISOLATION, Verdict, headers_received, jud
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mockservice.probe.judge import Leak
     from mockservice.probe.load import Load
+    from mockservice.probe.result import Fault
     from mockservice.probe.tally import Tally
 
 
@@ -69,7 +71,7 @@ class Findings:
             "requests": {
                 "asked": self.load.requests,
                 "done": tally.requests,
-                "failed": tally.faults.total(),
+                "failed": tally.failed,
                 "seconds": round(self.seconds, 3),
             },
             "baseline": tally.judge.baseline,
@@ -87,7 +89,7 @@ class Findings:
                 for (outline, status), seen in self.chains()
             ],
             "leaks": [
-                {**asdict(leak), "requests": count} for leak, count in tally.leaks.most_common()
+                {**_fields(leak), "requests": count} for leak, count in tally.leaks.most_common()
             ],
             "inconsistencies": [asdict(one) for one in tally.consistency.inconsistencies()],
             "hops": [
@@ -109,7 +111,7 @@ class Findings:
             },
             "split": None if self.split is None else {"level": LEVEL, **_split(self.split)},
             "failures": [
-                {**asdict(fault), "requests": count} for fault, count in tally.faults.most_common()
+                {**_fields(fault), "requests": count} for fault, count in tally.faults.most_common()
             ],
         }
         return json.dumps(document)
@@ -117,6 +119,11 @@ class Findings:
     def chains(self) -> list[Any]:
         """The chains seen, the most frequent first."""
         return sorted(self.tally.chains.items(), key=lambda item: -len(item[1].seconds))
+
+
+def _fields(one: Leak | Fault) -> dict[str, Any]:
+    """The fields; without the branch in a chain that has none."""
+    return {name: value for name, value in asdict(one).items() if name != "after" or value}
 
 
 def _milliseconds(values: Sequence[float]) -> dict[str, float]:

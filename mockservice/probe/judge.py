@@ -6,21 +6,34 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
+from mockservice.chain import MAX_TREE
 from mockservice.mesh.blame import blame_call, blame_gateway
 from mockservice.mesh.matching import Request
-from mockservice.probe.result import fault_of, lane_of, leaving_hop, outline, tells_headers
+from mockservice.probe.result import (
+    behind,
+    branch_to,
+    faults_of,
+    lane_of,
+    leaving_hops,
+    outline,
+    tells_headers,
+)
+from mockservice.probe.unanswered import unanswered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from mockservice.chain import Hop
+    from mockservice.chain import Hop, Tree
     from mockservice.manifests.documents import Source
     from mockservice.mesh.blame import Blame
     from mockservice.mesh.lane_map import Lane, LaneMap, Note
+    from mockservice.mesh.topology import Call
     from mockservice.probe.load import Load, Result
 
 
 _EITHER: Final = "a fallback or a leak"
+MAX_LEAKS: Final = MAX_TREE
+"""Leaks of one request that are told: the largest tree that hops make has no more hops."""
 _UNSEEN: Final = "whether a lane fell back without need cannot be seen: --manifests tells it"
 
 
@@ -38,12 +51,15 @@ class Leak:
     reason: str = ""
     source: Source | None = None
     """What in the manifests did it."""
+    after: str = ""
+    """The branch that it is in: see `branch_to`."""
 
     def __str__(self) -> str:
+        where = f" after {self.after}" if self.after else ""
         if not self.owed:
-            return f"{self.app}({self.version}) left lane {self.lane}: {self.chain}"
+            return f"{self.app}({self.version}) left lane {self.lane}{where}: {self.chain}"
         got = f"{self.app}({self.version})" if self.version else "no answer"
-        said = f"lane {self.lane} is owed {self.app}({self.owed}) but got {got}"
+        said = f"lane {self.lane} is owed {self.app}({self.owed}) but got {got}{where}"
         return f"{said}: {self.reason}" if self.reason else said
 
 
@@ -54,17 +70,25 @@ class Judgement:
     lane: str | None
     """None: cannot be told."""
     leaks: tuple[tuple[int, Leak], ...] = ()
-    """Each with the place of its hop in the chain, from 0; one past the end is a hop missing."""
+    """Each with the place of its hop in `Tree.hops`; one past the end is a hop missing."""
     fallbacks: frozenset[int] = frozenset()
     """The places of hops that the baseline stood in for, as it was to."""
-    may_fail: bool = False
-    """Whether the request failed where its lane has no pods: it was to."""
+    owed_faults: frozenset[int] = frozenset()
+    """The branches, by place in `Tree.ends`, that failed where the lane has no pods: they were to.
+    """
+    told_faults: frozenset[int] = frozenset()
+    """The branches whose fault a leak tells: a hop is missing there."""
     is_mixed: bool = False
     """Whether its hops show several versions, and nobody can tell whether they may."""
     unjudged: frozenset[int] = frozenset()
     """The places of hops that nothing says the right version of: calls that look the same must go
     the same way there.
     """
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether the request was to fail."""
+        return bool(self.owed_faults)
 
 
 class Judge(Protocol):
@@ -85,8 +109,14 @@ class Judge(Protocol):
     def lane_of_pods(self, app: str, version: str) -> str:
         """The lane whose own the pods of an app's version are; of nobody's, their version."""
 
-    def serves(self, lane: str | None, caller: str) -> str | None:
-        """The lane whose pods are to answer a lane's calls from an app; None: cannot be told."""
+    def serves(self, lane: str | None, caller: str, callee: str | None = None) -> str | None:
+        """The lane whose pods are to answer a lane's calls from an app; None: cannot be told.
+
+        Args:
+            lane: of the request.
+            caller: the app that calls.
+            callee: what it calls, as a failure names it. None, or nothing that it calls: any call.
+        """
 
     def kept(self, requests: int, without_lane: int) -> tuple[str, ...]:
         """What can be said where none of so many requests left its lane, and what cannot.
@@ -120,8 +150,9 @@ class ByVersion:
 
     def judge(self, result: Result) -> Judgement:
         """Judge one request."""
-        hops, baseline = result.chain.hops, self.baseline
-        lane = lane_of(hops, baseline, failed=fault_of(result) is not None)
+        tree, baseline = result.chain.tree(), self.baseline
+        hops = tree.hops
+        lane = lane_of(hops, baseline, failed=bool(faults_of(result)))
         fallbacks = frozenset(
             place
             for place, hop in enumerate(hops)
@@ -129,21 +160,30 @@ class ByVersion:
         )
         # In strict lanes the first hop's version is the right one of all.
         unjudged = frozenset(() if self.is_strict else range(len(hops)))
-        left = leaving_hop(hops, baseline)
-        if left is None:
+        left = leaving_hops(tree, baseline)
+        if not left:
             return Judgement(lane, (), fallbacks, unjudged=unjudged)
         if baseline is None and not self.is_strict:
             return Judgement(lane, (), fallbacks, is_mixed=True, unjudged=unjudged)
         start = next(hop for hop in hops if hop.version != baseline)
-        place = next(place for place, hop in enumerate(hops) if hop is left)
-        leak = Leak(start.version, left.app, left.version, "", outline(result))
-        return Judgement(lane, ((place, leak),), fallbacks, unjudged=unjudged)
+        drawn = outline(result)
+        leaks = []
+        for place in left[:MAX_LEAKS]:
+            hop, after = hops[place], branch_to(tree, tree.callers[place])
+            leak = Leak(start.version, hop.app, hop.version, "", drawn, after=after)
+            leaks.append((place, leak))
+        return Judgement(lane, tuple(leaks), fallbacks, unjudged=unjudged)
 
     def lane_of_pods(self, app: str, version: str) -> str:  # noqa: ARG002
         """The lane whose own the pods of an app's version are: the version."""
         return version
 
-    def serves(self, lane: str | None, caller: str) -> str | None:  # noqa: ARG002
+    def serves(
+        self,
+        lane: str | None,
+        caller: str,  # noqa: ARG002
+        callee: str | None = None,  # noqa: ARG002
+    ) -> str | None:
         """The lane whose pods are to answer a lane's calls from an app: the same lane."""
         return lane
 
@@ -188,7 +228,8 @@ class ByMap:
 
     def judge(self, result: Result) -> Judgement:
         """Judge one request."""
-        hops = result.chain.hops
+        tree = result.chain.tree()
+        hops = tree.hops
         request = _request(result.url, result.method, result.sent)
         first = (hops[0].app, hops[0].version) if hops else None
         received = hops[0].lane_headers if hops and tells_headers(hops[0]) else None
@@ -196,19 +237,26 @@ class ByMap:
         lane = self.lane_map.lane(name)
         if lane is None:
             # Where no lanes are known, versions may well differ from app to app.
-            mixes = bool(self.lane_map.lanes) and leaving_hop(hops, None) is not None
+            mixes = bool(self.lane_map.lanes and leaving_hops(tree, None))
             return Judgement(None, is_mixed=mixes, unjudged=frozenset(range(len(hops))))
         drawn = outline(result)
-        leaks = [
-            (place, self._leak(lane, place, hops, request, drawn))
-            for place in self._wrong(lane, hops)
-        ]
-        missing, may_fail = self._missing(lane, result, drawn)
-        if missing is not None:
-            leaks.append((len(hops), missing))
+        wrong = list(self._wrong(lane, tree))
+        # In strict lanes, what a hop of another lane leads to follows from it.
+        led_away = behind(tree, wrong) if self.baseline is None else set()
+        wrong = [place for place in wrong if place not in led_away]
         if self.baseline is None:
-            # In strict lanes, what follows the first hop of another lane follows from it.
-            leaks = leaks[:1]
+            led_away.update(wrong)
+        leaks = [
+            (place, self._leak(lane, place, tree, request, drawn)) for place in wrong[:MAX_LEAKS]
+        ]
+        owed_faults, told_faults = set(), set()
+        for branch, caller, call in unanswered(self.lane_map.topology, tree, faults_of(result)):
+            missing, is_owed = self._missing(lane, tree, caller, call, drawn)
+            if is_owed:
+                owed_faults.add(branch)
+            elif missing is not None and caller not in led_away and len(leaks) < MAX_LEAKS:
+                leaks.append((len(hops), missing))
+                told_faults.add(branch)
         fallbacks = frozenset(
             place
             for place, hop in enumerate(hops)
@@ -218,15 +266,23 @@ class ByMap:
             and lane.name != self.baseline
         )
         unjudged = frozenset(place for place, hop in enumerate(hops) if hop.app not in lane.owed)
-        return Judgement(lane.name, tuple(leaks), fallbacks, may_fail, unjudged=unjudged)
+        return Judgement(
+            lane.name,
+            tuple(leaks),
+            fallbacks,
+            frozenset(owed_faults),
+            frozenset(told_faults),
+            unjudged=unjudged,
+        )
 
     def lane_of_pods(self, app: str, version: str) -> str:
         """The lane whose own the pods of an app's version are; of nobody's, their version."""
         return self._owners.get((app, version), version)
 
-    def serves(self, lane: str | None, caller: str) -> str | None:
+    def serves(self, lane: str | None, caller: str, callee: str | None = None) -> str | None:
         """The lane whose pods are to answer a lane's calls from an app; None: cannot be told."""
-        for app in self.lane_map.topology.callees(caller):
+        topology = self.lane_map.topology
+        for app in topology.callees(caller, callee) or topology.callees(caller):
             owed = self.lane_map.owed(lane, app)
             if owed is not None and not owed.is_own and owed.versions:
                 return self.lane_of_pods(app, min(owed.versions))
@@ -264,24 +320,22 @@ class ByMap:
         """How often the requests of a load are to be in which lane, by the gateway's route."""
         return self.lane_map.weights(_request(load.url, load.method, load.headers)) or None
 
-    def _wrong(self, lane: Lane, hops: Sequence[Hop]) -> Iterator[int]:
+    def _wrong(self, lane: Lane, tree: Tree) -> Iterator[int]:
         """The places of hops that are not what the lane is owed there."""
-        for place, hop in enumerate(hops):
+        for place, (hop, caller) in enumerate(zip(tree.hops, tree.callers, strict=True)):
             owed = lane.owed.get(hop.app)
             is_other = owed is not None and hop.version not in owed.versions
-            callees = self._callees(hops[place - 1]) if place else []
+            callees = [] if caller is None else self._callees(tree.hops[caller])
             if is_other or (callees and hop.app not in callees):
                 yield place
 
-    def _leak(
-        self, lane: Lane, place: int, hops: Sequence[Hop], request: Request, drawn: str
-    ) -> Leak:
-        hop = hops[place]
+    def _leak(self, lane: Lane, place: int, tree: Tree, request: Request, drawn: str) -> Leak:
+        hop, caller = tree.hops[place], tree.callers[place]
         owed = lane.owed.get(hop.app)
-        if place == 0:
+        if caller is None:
             blame = blame_gateway(self.lane_map, lane, request, hop.version)
         else:
-            blame = self._blame(lane, hop.app, hop.version, hops[place - 1], hop)
+            blame = self._blame(lane, hop.app, hop.version, tree.hops[caller], hop)
         return Leak(
             lane.name,
             hop.app,
@@ -290,24 +344,23 @@ class ByMap:
             drawn,
             blame.reason,
             blame.source,
+            branch_to(tree, caller),
         )
 
-    def _missing(self, lane: Lane, result: Result, drawn: str) -> tuple[Leak | None, bool]:
+    def _missing(
+        self, lane: Lane, tree: Tree, caller: int, call: Call, drawn: str
+    ) -> tuple[Leak | None, bool]:
         """A hop that the lane is owed and that no rule leads to; whether it is owed a failure."""
-        hops = result.chain.hops
-        if not hops or fault_of(result) is None:
-            return None, False
-        last = hops[-1]
-        for app in self._callees(last):
+        for app in self.lane_map.topology.apps_of(call.service):
             owed = lane.owed.get(app)
             if owed is None:
                 continue
             if not owed.versions:
                 return None, True
-            blame = self._blame(lane, app, None, last, None)
+            blame = self._blame(lane, app, None, tree.hops[caller], None)
             if not blame.has_route:
                 said = (lane.name, app, "", str(owed), drawn, blame.reason, blame.source)
-                return Leak(*said), False
+                return Leak(*said, branch_to(tree, caller)), False
         return None, False
 
     def _blame(

@@ -8,7 +8,7 @@ import os
 import secrets
 import ssl
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -213,6 +213,9 @@ def _chain(content_type: str, body: bytes) -> Chain:
 
 def _whole(chain: Chain) -> Chain:
     """With the hops that a JSON chain shows as text, because they know no other form."""
+    if chain.hops and (upstreams := chain.hops[-1].upstreams):
+        last = replace(chain.hops[-1], upstreams=tuple(map(_whole, upstreams)))
+        return replace(chain, hops=(*chain.hops[:-1], last))
     if chain.upstream_body is None or chain.error is not None:
         return chain
     rest = Chain.from_text(chain.upstream_body)

@@ -1,15 +1,18 @@
-"""What one result shows: its chain drawn, its lane by versions, its fault, its headers lost."""
+"""What one result shows: its chain drawn, its lane by versions, its faults, its headers lost."""
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from mockservice.chain import MAX_HOPS
 
-    from mockservice.chain import Hop
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from mockservice.chain import Chain, End, Hop, Tree
     from mockservice.probe.load import Result
 
 GATEWAY: Final = "gateway"
@@ -17,8 +20,11 @@ GATEWAY: Final = "gateway"
 
 MAX_REASON: Final = 200
 """Characters of a reason that are kept."""
+MAX_OUTLINE: Final = 128 * 1024
+"""Characters of an outline that are kept: the largest tree that hops make has no more."""
 
 _MAX_DURATION_MS: Final = 1e9
+_SPECIAL: Final = re.compile(r"[\[\];\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +40,77 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How a request failed."""
+    """How a request failed, or one branch of it."""
 
     status: int | None
-    """None: no answer came back."""
+    """Of the request's answer. None: no answer came back."""
     hop: str
     """The hop that failed, or `GATEWAY`."""
     reason: str
+    after: str = ""
+    """The branch that failed: see `branch_to`."""
 
 
 def outline(result: Result) -> str:
-    """The chain without what differs from request to request: addresses and reasons."""
-    chain = result.chain
+    r"""The chain without what differs from request to request: addresses and reasons.
+
+    A tree is drawn as `web(v1) -> [orders(v1) -> stock(v1); users(v2)]`. There a name has a `\`
+    before each `[`, `]`, `;` and `\`.
+    """
     if result.status is None:
         return "(no answer)"
-    parts = [f"{hop.app}({hop.version})" for hop in chain.hops]
-    if chain.error is not None:
-        parts.append(f"{chain.error.hop}({chain.error.kind})")
+    chain = result.chain
+    is_tree = any(hop.upstreams for hop in chain.hops[-1:])
+    drawn = _drawn(chain, _escaped if is_tree else str)
+    return drawn if len(drawn) <= MAX_OUTLINE else f"{drawn[: MAX_OUTLINE - 1]}…"
+
+
+def _drawn(chain: Chain, name: Callable[[str], str]) -> str:
+    parts = [f"{name(hop.app)}({name(hop.version)})" for hop in chain.hops]
+    if chain.hops and (upstreams := chain.hops[-1].upstreams):
+        parts.append(f"[{'; '.join(_drawn(branch, name) for branch in upstreams)}]")
+    elif chain.error is not None:
+        parts.append(f"{name(chain.error.hop)}({chain.error.kind})")
     elif chain.upstream_body is not None or not parts:
         parts.append("(no hop)")
     return " -> ".join(parts)
+
+
+def _escaped(name: str) -> str:
+    return _SPECIAL.sub(r"\\\g<0>", name)
+
+
+def branch_to(tree: Tree, caller: int | None) -> str:
+    """The branch that a hop's calls belong to, such as `web -> orders -> price`.
+
+    Args:
+        tree: where the hop is.
+        caller: its place; None: the gateway.
+
+    Returns:
+        The apps from the first hop to this one. Empty where no hop among them has several
+        upstreams: there is no branch to tell from others.
+    """
+    apps: list[str] = []
+    branches = False
+    while caller is not None and len(apps) < MAX_HOPS:
+        hop = tree.hops[caller]
+        apps.append(hop.app)
+        branches = branches or bool(hop.upstreams)
+        caller = tree.callers[caller]
+    if caller is not None:
+        apps.append("…")
+    return " -> ".join(reversed(apps)) if branches else ""
+
+
+def behind(tree: Tree, places: Iterable[int]) -> set[int]:
+    """The places of all hops that follow one of these places in its branch."""
+    found: set[int] = set()
+    firsts = set(places)
+    for place, caller in enumerate(tree.callers):
+        if caller in firsts or caller in found:
+            found.add(place)
+    return found
 
 
 def lane_of(hops: Sequence[Hop], baseline: str | None, failed: bool) -> str | None:
@@ -72,41 +129,88 @@ def lane_of(hops: Sequence[Hop], baseline: str | None, failed: bool) -> str | No
     return others.pop() if len(others) == 1 else None
 
 
-def leaving_hop(hops: Sequence[Hop], baseline: str | None) -> Hop | None:
-    """The first hop that left the lane of its request; with a baseline that one is no other."""
-    versions = [hop for hop in hops if baseline is None or hop.version != baseline]
-    return next((hop for hop in versions if hop.version != versions[0].version), None)
+def leaving_hops(tree: Tree, baseline: str | None) -> list[int]:
+    """The places of the hops that left the lane of their request, the first of each branch.
+
+    The lane is the version of the first hop; with a baseline, of the first one of another version.
+    """
+    others = [place for place, hop in enumerate(tree.hops) if hop.version != baseline]
+    left = [place for place in others if tree.hops[place].version != tree.hops[others[0]].version]
+    following = behind(tree, left)
+    return [place for place in left if place not in following]
 
 
 def fault_of(result: Result) -> Fault | None:
-    """How the request failed, if it did."""
+    """How the request failed, if it did: the first of its faults."""
+    return next(iter(faults_of(result).values()), None)
+
+
+def faults_of(result: Result) -> dict[int, Fault]:
+    """How the request failed, by the place in `Tree.ends` of the branch that did."""
     chain, status = result.chain, result.status
     if status is None:
-        return Fault(None, GATEWAY, result.error or "no answer")
-    if chain.error is not None:
-        error = chain.error
-        return Fault(status, error.hop, f"{error.kind}: {error.reason}"[:MAX_REASON])
-    body = " ".join((chain.upstream_body or "").split())[:MAX_REASON]
-    if not chain.hops:
+        return {0: Fault(None, GATEWAY, result.error or "no answer")}
+    tree = chain.tree()
+    faults = {
+        place: fault
+        for place, end in enumerate(tree.ends)
+        if (fault := _fault_at(tree, end, status)) is not None
+    }
+    if not faults and status >= 300:
+        # No branch says that it failed: the hop that all of them follow does.
+        faults[0] = Fault(status, chain.hops[-1].app, "answered with this status")
+    return faults
+
+
+def _fault_at(tree: Tree, end: End, status: int) -> Fault | None:
+    """The fault of one branch, in an answer of this status."""
+    if end.error is not None:
+        error = end.error
+        reason = f"{error.kind}: {error.reason}"[:MAX_REASON]
+        return Fault(status, error.hop, reason, branch_to(tree, end.last))
+    body = " ".join((end.upstream_body or "").split())[:MAX_REASON]
+    if end.last is None:
         return Fault(status, GATEWAY, f"no chain in the answer: {body}".removesuffix(": "))
-    if status < 300:
+    last = tree.hops[end.last]
+    if status < 300 or (len(tree.ends) > 1 and not _may_have_failed(last, end)):
         return None
-    last = chain.hops[-1].app
-    if chain.upstream_body is None:
-        return Fault(status, last, "answered with this status")
-    return Fault(status, f"{last}'s upstream", body or "no chain in the answer")
+    after = branch_to(tree, tree.callers[end.last])
+    if end.upstream_body is None and not last.upstreams:
+        return Fault(status, last.app, "answered with this status", after)
+    return Fault(status, f"{last.app}'s upstream", body or "no chain in the answer", after)
 
 
-def own_durations(hops: Sequence[Hop]) -> Iterator[tuple[Hop, float]]:
-    """The hops that told their duration, each with it less the next hop's, in milliseconds."""
-    for hop, following in zip_longest(hops, hops[1:]):
-        whole = hop.duration_ms
-        less = 0.0 if following is None else following.duration_ms
-        # Anyone may be at the other end: neither infinities nor what is no number.
-        if whole is None or less is None or not 0 <= less <= _MAX_DURATION_MS:
-            continue
-        if 0 <= whole <= _MAX_DURATION_MS:
-            yield hop, max(0.0, whole - less)
+def _may_have_failed(last: Hop, end: End) -> bool:
+    """Whether it may be this branch, of several, that an error status comes from.
+
+    A hop answers with the status of the first of its upstreams that failed. What others answered
+    that are no hops is not told: each of them may have failed.
+    """
+    if last.status is not None:
+        return last.status >= 300
+    return bool(last.upstreams) or end.upstream_body is not None
+
+
+def own_durations(tree: Tree) -> Iterator[tuple[Hop, float]]:
+    """The hops with their durations less the longest of their upstreams', in milliseconds.
+
+    A hop calls its upstreams at the same time. Hops are left out where the duration of one of them
+    is not known.
+    """
+    durations = [_duration(hop) for hop in tree.hops]
+    upstreams = [0.0] * len(durations)
+    for caller, duration in zip(tree.callers, durations, strict=True):
+        if caller is not None:
+            upstreams[caller] = max(upstreams[caller], duration)
+    for hop, duration, longest in zip(tree.hops, durations, upstreams, strict=True):
+        if math.inf not in (duration, longest):
+            yield hop, max(0.0, duration - longest)
+
+
+def _duration(hop: Hop) -> float:
+    """The duration that a hop told, in milliseconds; infinite where it told none that can be."""
+    told = hop.duration_ms
+    return told if told is not None and 0 <= told <= _MAX_DURATION_MS else math.inf
 
 
 def tells_headers(hop: Hop) -> bool:

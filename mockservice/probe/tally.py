@@ -5,13 +5,12 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
 from mockservice.probe.consistency import Consistency
 from mockservice.probe.result import (
-    fault_of,
+    faults_of,
     losses_between,
     outline,
     own_durations,
@@ -19,10 +18,10 @@ from mockservice.probe.result import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from mockservice.chain import Hop
-    from mockservice.probe.judge import Judge, Leak
+    from mockservice.chain import Tree
+    from mockservice.probe.judge import Judge, Judgement, Leak
     from mockservice.probe.load import Result
     from mockservice.probe.result import Fault, Loss
 
@@ -51,15 +50,21 @@ class Tally:
         """Requests by their lane, where it is known."""
         self.without_lane = 0
         """Requests that at least one hop answered, and whose lane cannot be told."""
+        self.failed = 0
+        """Requests that failed, and were not to: those with one of `faults`."""
+        self.failed_untold = 0
+        """Requests among them with a fault that no leak tells, as that of a missing hop does."""
         self.leaks: Counter[Leak] = Counter()
+        """Requests by leak."""
         self.consistency = Consistency()
         self.open_ends: Counter[str] = Counter()
-        """Requests by the app of the last hop, behind which a service answers that is no hop."""
+        """Requests by the app of a last hop, behind which a service answers that is no hop."""
         self.mixed: Counter[str] = Counter()
         """Requests by chain, of several versions, where nobody can tell a fallback from a leak."""
         self.owed_faults: Counter[Fault] = Counter()
-        """Of requests that were to fail: a strict lane has no pods there."""
+        """Requests by fault that was to be: a strict lane has no pods there."""
         self.faults: Counter[Fault] = Counter()
+        """Requests by any other fault; one may have several."""
         self.first: Counter[str] = Counter()
         """Requests by the app of the first hop that told its headers."""
         self.told: Counter[str] = Counter()
@@ -72,38 +77,51 @@ class Tally:
         """Requests by header that the first hop received."""
         self.losses: Counter[Loss] = Counter()
         self.own_ms: dict[str, array[float]] = {}
-        """Durations without the next hop's, in milliseconds, by app, of requests that did well."""
+        """Durations without the upstreams', in milliseconds, by app, of requests that did well."""
 
     def add(self, result: Result) -> None:
         """Count one result."""
-        hops = result.chain.hops
-        fault = fault_of(result)
+        tree = result.chain.tree()
+        faults = faults_of(result)
         judgement = self.judge.judge(result)
         drawn = outline(result)
         self.requests += 1
-        self.answered += bool(hops)
+        self.answered += bool(tree.hops)
         key = (drawn, result.status)
-        seen = self.chains.setdefault(key, Seen(judgement.lane, fault is not None))
+        seen = self.chains.setdefault(key, Seen(judgement.lane, bool(faults)))
         seen.seconds.append(result.seconds)
         if judgement.lane is not None:
             self.lanes[judgement.lane] += 1
         else:
-            self.without_lane += bool(hops)
-        self.leaks.update(leak for _, leak in judgement.leaks)
-        self.consistency.add(hops, judgement.unjudged)
-        if hops and fault is None and result.chain.upstream_body is not None:
-            self.open_ends[hops[-1].app] += 1
+            self.without_lane += bool(tree.hops)
+        # What several branches have in common counts once.
+        self.leaks.update(dict.fromkeys(leak for _, leak in judgement.leaks).keys())
+        self.consistency.add(tree, judgement.unjudged)
+        open_ends = dict.fromkeys(
+            tree.hops[end.last].app
+            for place, end in enumerate(tree.ends)
+            if end.last is not None and end.upstream_body is not None and place not in faults
+        )
+        self.open_ends.update(open_ends.keys())
         if judgement.is_mixed:
             self.mixed[drawn] += 1
-        self._count_headers(hops)
-        if fault is not None:
-            faults = self.owed_faults if judgement.may_fail else self.faults
-            faults[fault] += 1
+        self._count_headers(tree)
+        if faults:
+            self._count_faults(faults, judgement)
             return
-        for hop, duration in own_durations(hops):
+        for hop, duration in own_durations(tree):
             self.own_ms.setdefault(hop.app, array("d")).append(duration)
 
-    def _count_headers(self, hops: Sequence[Hop]) -> None:
+    def _count_faults(self, faults: Mapping[int, Fault], judgement: Judgement) -> None:
+        owed = {place: faults[place] for place in faults.keys() & judgement.owed_faults}
+        others = {place: fault for place, fault in faults.items() if place not in owed}
+        self.owed_faults.update(set(owed.values()))
+        self.faults.update(dict.fromkeys(others.values()).keys())
+        self.failed += bool(others)
+        self.failed_untold += not others.keys() <= judgement.told_faults
+
+    def _count_headers(self, tree: Tree) -> None:
+        hops = tree.hops
         # An app that a chain passes twice counts once; hops keep the order of the chain.
         told = dict.fromkeys(hop.app for hop in hops if tells_headers(hop))
         self.told.update(told.keys())
@@ -112,9 +130,11 @@ class Tally:
         if hops and tells_headers(hops[0]):
             self.first[hops[0].app] += 1
             self.received_first.update(hops[0].lane_headers.keys())
-        for giver, taker in pairwise(hops):
-            if tells_headers(giver) and tells_headers(taker):
-                self.losses.update(losses_between(giver, taker))
+        losses: dict[Loss, None] = {}
+        for taker, caller in zip(hops, tree.callers, strict=True):
+            if caller is not None and tells_headers(hops[caller]) and tells_headers(taker):
+                losses.update(dict.fromkeys(losses_between(hops[caller], taker)))
+        self.losses.update(losses.keys())
 
 
 def quantile(values: Sequence[float], part: float) -> float:

@@ -90,7 +90,7 @@ def reach(notes: Iterable[Note]) -> Verdict:
 
 
 def propagation(tally: Tally, sent: Iterable[str]) -> Verdict:
-    """Every lane and trace header that a hop received reached the next hop, as it was."""
+    """Every lane and trace header that a hop received reached the hops it calls, as it was."""
     if not tally.answered:
         return Verdict(PROPAGATION, None, ("no chain came back",))
     unheard = []
@@ -139,7 +139,7 @@ def health(tally: Tally) -> Verdict:
     )
     if not tally.faults:
         return Verdict(HEALTH, True, (f"{requests_text(tally.requests)}, none failed", *owed))
-    failed = f"{tally.faults.total()} of {requests_text(tally.requests)} failed"
+    failed = f"{tally.failed} of {requests_text(tally.requests)} failed"
     reasons = (f"{_fault(fault)} ({count})" for fault, count in tally.faults.most_common())
     return Verdict(HEALTH, False, (failed, *reasons))
 
@@ -224,7 +224,8 @@ def _ratio(shares: Iterable[float]) -> str:
 
 def _fault(fault: Fault) -> str:
     status = "" if fault.status is None else f"{fault.status} "
-    return f"{status}at {fault.hop}: {fault.reason}"
+    where = f" after {fault.after}" if fault.after else ""
+    return f"{status}at {fault.hop}{where}: {fault.reason}"
 
 
 def requests_text(count: int) -> str:

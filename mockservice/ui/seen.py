@@ -20,7 +20,7 @@ from mockservice.propagation import CARRIED
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mockservice.chain import Hop
+    from mockservice.chain import Hop, Tree
     from mockservice.probe.consistency import Consistency, Inconsistency
     from mockservice.probe.judge import Judge, Judgement, Leak
     from mockservice.probe.load import Result
@@ -54,7 +54,7 @@ def to_json(result: Result, view: View, consistency: Consistency) -> str:
     fault = fault_of(result)
     judgement = view.judge.judge(result)
     lane = judgement.lane
-    inconsistencies = _inconsistencies(chain.hops[:MAX_HOPS], judgement, consistency)
+    inconsistencies = _inconsistencies(chain.tree(), judgement, consistency)
     hops = _hops(result, judgement, inconsistencies, view.judge)
     leaks = [_leak(place, leak, chain.hops) for place, leak in judgement.leaks]
     leaks += [_inconsistency(place, one) for place, one in inconsistencies.items()]
@@ -89,7 +89,7 @@ def _hops(
 ) -> list[dict[str, Any]]:
     hops = result.chain.hops[:MAX_HOPS]
     leaks = {place for place, _ in judgement.leaks} | inconsistencies.keys()
-    own = {id(hop): duration for hop, duration in own_durations(hops)}
+    own = {id(hop): duration for hop, duration in own_durations(result.chain.tree())}
     return [
         {
             "app": _cut(hop.app),
@@ -150,9 +150,10 @@ def _fields(one: Leak | Inconsistency) -> dict[str, Any]:
 
 
 def _inconsistencies(
-    hops: Sequence[Hop], judgement: Judgement, consistency: Consistency
+    tree: Tree, judgement: Judgement, consistency: Consistency
 ) -> dict[int, Inconsistency]:
     """By place, the hops whose calls went several ways, as far as this page has seen."""
+    hops = tree.hops[:MAX_HOPS]
     # What is kept for a page is bounded: calls with huge headers are not compared.
     are_small = [_size(hop) <= MAX_TEXT for hop in hops]
     places = {
@@ -163,8 +164,8 @@ def _inconsistencies(
         and are_small[place]
         and tells_headers(hops[place])
     }
-    consistency.add(hops, places)
-    return consistency.at(hops, places)
+    consistency.add(tree, places)
+    return consistency.at(tree, places)
 
 
 def _size(hop: Hop) -> int:

@@ -6,6 +6,8 @@ request: {path: /shop, headers: {x-lane: blue}}
 chain: front(base) -> cart(base) -> price(blue) -> stock(base)
 - request: {path: /shop}
 shares: {base: 85, blue: 15}
+
+Several upstreams of a hop are in brackets: `web(v1) -> [orders(v1) -> stock(v1); users(v2)]`.
 """
 
 from __future__ import annotations
@@ -57,6 +59,18 @@ _PATH: Final = re.compile(r"/[!-\"$-~]*")
 _METHOD: Final = re.compile(r"(?!CONNECT$)[A-Z]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9_.-]+(:[0-9]{1,5})?")
 _HOP: Final = re.compile(r"[^()]*\(.+\)")
+# A tree is made of hops, in whose names a `\` is before each bracket, semicolon and `\`, and of
+# signs, here with the spaces that they are drawn with.
+_SIGNS: Final = {"->": " -> ", "[": "[", ";": "; ", "]": "]"}
+# What may follow what; a chain begins as if it were in brackets.
+_FOLLOWING: Final = {
+    "[": ("hop",),
+    ";": ("hop",),
+    "hop": ("->", ";", "]"),
+    "->": ("hop", "["),
+    "]": (";", "]"),
+}
+_TOKEN: Final = re.compile(r"->|[\[\];]|(?:\\.|(?!->)[^\[\];\\])+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +183,17 @@ def _owed_problems(file: _File, place: str, case: dict[str, Any]) -> Iterator[Pr
             yield problem(file, f"{place}.shares", reason)
         if status is not None:
             yield problem(file, f"{place}.status", "must be beside a chain")
-    elif chain is not None and not all(map(_HOP.fullmatch, _parts(chain))):
+    elif chain is not None and _drawn(chain) is None:
         reason = "must be hops such as front(base) -> cart(base)"
+        if "[" in chain:
+            reason += ", or a tree such as front(base) -> [cart(base); users(base)]"
         yield problem(file, f"{place}.chain", f"{chain!r}: {reason}")
 
 
 def _case(file: _File, number: int, case: dict[str, Any]) -> Case:
     request = case["request"]
     chain = case.get("chain")
-    drawn = None if chain is None else " -> ".join(_parts(chain))
+    drawn = None if chain is None else _drawn(chain)
     headers = (header(f"{name}: {value}") for name, value in (request.get("headers") or {}).items())
     asked = Entrance(
         request.get("host"),
@@ -201,5 +217,32 @@ def _case(file: _File, number: int, case: dict[str, Any]) -> Case:
     )
 
 
-def _parts(chain: str) -> list[str]:
-    return [part.strip() for part in chain.split("->")]
+def _drawn(chain: str) -> str | None:
+    """A chain as the probe draws it, whatever spaces it is written with; None if it is not one."""
+    if re.search(r"->\s*\[", chain):
+        return _drawn_tree(chain)
+    parts = [part.strip() for part in chain.split("->")]
+    return " -> ".join(parts) if all(map(_HOP.fullmatch, parts)) else None
+
+
+def _drawn_tree(chain: str) -> str | None:
+    tokens = _TOKEN.findall(chain)
+    if "".join(tokens) != chain:
+        return None
+    drawn = ""
+    last = "["
+    # Of each bracket that is open, how many.
+    branches: list[int] = []
+    for token in filter(None, map(str.strip, tokens)):
+        sign = token if token in _SIGNS else "hop"
+        if sign not in _FOLLOWING[last] or (sign == "hop" and not _HOP.fullmatch(token)):
+            return None
+        if sign == "[":
+            branches.append(1)
+        elif sign == ";" and branches:
+            branches[-1] += 1
+        elif sign in (";", "]") and (not branches or branches.pop() < 2):
+            return None
+        drawn += _SIGNS.get(sign, token)
+        last = sign
+    return drawn if last in ("hop", "]") and not branches else None

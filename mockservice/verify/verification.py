@@ -249,8 +249,7 @@ def _verdict_problems(entered: Iterable[Entered]) -> Iterator[Problem]:
             told = is_isolation and bool(tally.leaks or tally.consistency.inconsistencies())
             if verdict.name == HEALTH:
                 # That a hop is missing is told as a leak.
-                missing = sum(n for leak, n in tally.leaks.items() if not leak.version)
-                told = tally.faults.total() <= missing
+                told = not tally.failed_untold
             if not holds and not told and verdict.name != REACH:
                 source = one.entrance.source if verdict.name == SPLIT else None
                 found[verdict.name, verdict.reasons, source].append(str(one.entrance))

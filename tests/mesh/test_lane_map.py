@@ -10,7 +10,9 @@ from mockservice.manifests.documents import read
 from mockservice.mesh.load import load
 from mockservice.mesh.matching import Request
 from mockservice.mesh.survey import read_lane_map
+from tests.lanes.building import set_env
 from tests.manifests.folders import K8S, LANES
+from tests.mesh import trees
 from tests.mutants.run import write
 
 if TYPE_CHECKING:
@@ -172,6 +174,23 @@ def test_a_subset_with_the_pods_of_another_lane_is_told_and_not_believed(tmp_pat
     )
     assert told.source is not None
     assert told.source.name == "mockc"
+
+
+def test_a_caller_of_several_upstreams_calls_all_of_them(tmp_path: Path) -> None:
+    workloads = trees.pods()
+    urls = " http://users:8000/a%2Cb?c ,http://price:8000, http://shop.example.com/"
+    set_env(workloads, "stock", upstream_url=urls)
+    write(tmp_path / "all.yaml", [*workloads, *trees.strict()])
+    topology = read_lane_map(load([tmp_path / "all.yaml"])).topology
+    assert {app: topology.callees(app) for app in topology.apps} == {
+        "web": ["orders", "users"],
+        "orders": ["stock", "price"],
+        "stock": ["users", "price"],
+        "price": ["users"],
+        "users": [],
+    }
+    # A hop sends a path as it is written.
+    assert [call.path for call in topology.calls_of("stock", "v1")] == ["/a%2Cb?c", "/"]
 
 
 def test_without_rules_between_pods_there_are_no_lanes_and_a_note_says_so() -> None:

@@ -7,6 +7,7 @@ comparing answers: requests through the sound folder's entrances get the same ch
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -213,10 +214,10 @@ def _first_difference(before: Answers, after: Answers) -> str | None:
 
 def _app_after(chain: str, others: Iterable[str]) -> str:
     """The app at which a chain parts from the one of the others that is most like it."""
-    hops = chain.rpartition(" ")[0].split(" -> ")
+    hops = _hops(chain)
     best: tuple[int, str] = (-1, "")
     for other in others:
-        those = other.rpartition(" ")[0].split(" -> ")
+        those = _hops(other)
         same = 0
         while same < min(len(hops), len(those)) and hops[same] == those[same]:
             same += 1
@@ -226,5 +227,10 @@ def _app_after(chain: str, others: Iterable[str]) -> str:
     if best[0]:
         return app
     # The gateway chooses the first hop. Where it has no route any more, all hops are gone.
-    gone = {hop.partition("(")[0] for other in others for hop in other.split(" -> ")}
+    gone = {hop.partition("(")[0] for other in others for hop in _hops(other)}
     return " or ".join([GATEWAY, *sorted(gone if hops == ["(no hop)"] else {app})])
+
+
+def _hops(answer: str) -> list[str]:
+    """The hops of an outline with its status, in call order."""
+    return [hop for hop in re.split(r" -> |; |[\[\]]", answer.rpartition(" ")[0]) if hop]

@@ -5,7 +5,7 @@ import pytest
 from mockservice.chain import Chain, Failure, Hop
 from mockservice.probe.judge import ByVersion
 from mockservice.probe.load import Result
-from mockservice.probe.result import fault_of, lane_of, leaving_hop, own_durations
+from mockservice.probe.result import fault_of, lane_of, leaving_hops, own_durations
 from mockservice.probe.split import split_of
 from mockservice.probe.tally import Tally, quantile
 from mockservice.probe.verdicts import Verdict, health, isolation, judge_split, propagation
@@ -37,9 +37,10 @@ _DOWN = Failure("mockb", "unreachable", "connection refused")
 def test_the_lane_of_a_chain_and_the_first_hop_that_left_it(
     versions: str, baseline: str | None, lane: str | None, left: str | None
 ) -> None:
-    leaving = leaving_hop(hops(versions), baseline)
+    tree = Chain(hops(versions)).tree()
+    leaving = [tree.hops[place].app for place in leaving_hops(tree, baseline)]
     assert lane_of(hops(versions), baseline, failed=False) == lane
-    assert (leaving.app if leaving else None) == left
+    assert leaving == ([left] if left else [])
 
 
 @pytest.mark.parametrize(
@@ -298,14 +299,14 @@ def test_split_says_how_many_requests_it_would_take_to_tell() -> None:
 
 def test_own_durations_are_without_the_next_hops() -> None:
     times = [9.5, 4.0, 1.0]
-    chain = [Hop("a", "v1", "1.1.1.1", 200, duration) for duration in times]
-    assert [own for _, own in own_durations(chain)] == [5.5, 3.0, 1.0]
+    chain = Chain(tuple(Hop("a", "v1", "1.1.1.1", 200, duration) for duration in times))
+    assert [own for _, own in own_durations(chain.tree())] == [5.5, 3.0, 1.0]
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1.0, 10**400, None])
 def test_durations_that_cannot_be_are_left_out(wrong: float | None) -> None:
-    chain = [Hop("a", "v1", "1.1.1.1", 200, 5.0), Hop("b", "v1", "1.1.1.1", 200, wrong)]
-    assert list(own_durations(chain)) == []
+    chain = Chain((Hop("a", "v1", "1.1.1.1", 200, 5.0), Hop("b", "v1", "1.1.1.1", 200, wrong)))
+    assert list(own_durations(chain.tree())) == []
 
 
 @pytest.mark.parametrize(

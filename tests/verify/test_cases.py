@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.load import load
@@ -56,6 +57,50 @@ cases:
     assert [one.status for one in read] == [200, 404, 200, None]
     assert read[2].shares == {"base": 85, "blue": 15}
     assert [one.source.line for one in read] == [2, 5, 8, 10]
+
+
+TREE = "web(v1) -> [orders(v1) -> [stock(unreachable); price(v1) -> users(v1)]; (no hop)]"
+
+
+@pytest.mark.parametrize(
+    ("written", "drawn"),
+    [
+        (TREE, TREE),
+        (TREE.replace(" ", ""), TREE.replace("(no hop)", "(nohop)")),
+        (TREE.replace("; ", "\n ;  "), TREE),
+        (r"web(v1)->[a\; b(v\]);\[c(1)]", r"web(v1) -> [a\; b(v\]); \[c(1)]"),
+    ],
+)
+def test_the_chain_of_a_case_may_be_a_tree(tmp_path: Path, written: str, drawn: str) -> None:
+    case = {"request": {"path": "/shop"}, "chain": written}
+    (read,) = cases(tmp_path, yaml.safe_dump({"cases": [case]}))
+    assert read.chain == drawn
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "web(v1) -> [orders(v1)]",
+        "web(v1) -> [orders(v1); ]",
+        "web(v1) -> [orders(v1); users]",
+        "web(v1) -> [orders(v1); users(v1)",
+        "web(v1) -> [orders(v1); users(v1)]]",
+        "web(v1) -> [orders(v1); users(v1)] -> stock(v1)",
+        "web(v1) -> [[orders(v1); stock(v1)]; users(v1)]",
+        "-> [orders(v1); users(v1)]",
+        "web(v1) -> [orders(v1); users(v1)]; a(b)",
+        "web(v1) -> [orders(v1); users(v1)]\\",
+        "web(v1) -> [" * 20_000,
+    ],
+)
+def test_what_is_no_tree_is_told(tmp_path: Path, chain: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        cases(tmp_path, yaml.safe_dump({"cases": [{"request": {"path": "/"}, "chain": chain}]}))
+    (problem,) = refused.value.problems
+    assert problem.endswith(
+        "must be hops such as front(base) -> cart(base), or a tree such as"
+        " front(base) -> [cart(base); users(base)]"
+    )
 
 
 def test_a_case_takes_the_entrance_of_the_map_that_asks_the_same(tmp_path: Path) -> None:
