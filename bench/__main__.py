@@ -17,6 +17,7 @@ from bench.run import Run
 from bench.startup import measure_startup
 from bench.tail import measure_tail
 from bench.throughput import measure_throughput
+from bench.trees import measure_trees
 from bench.workers import measure_workers
 
 
@@ -61,9 +62,10 @@ def _measure(quick: bool) -> str:
         memory = measure_memory(run)
         startup = measure_startup(run)
         growth = measure_growth(run)
+        trees = measure_trees(run)
         workers = measure_workers(run)
         counting = measure_counting(run)
-    parts = (throughput, tail, memory, startup, growth, workers, counting)
+    parts = (throughput, tail, memory, startup, growth, trees, workers, counting)
     sections = [part.section() for part in parts]
     goals = [
         *throughput.goals(),
@@ -71,6 +73,7 @@ def _measure(quick: bool) -> str:
         memory.goal(),
         startup.goal(),
         *growth.goals(),
+        trees.goal(),
         workers.goal(),
     ]
     return "\n\n".join([*sections, reach.section(goals), report.machine()])

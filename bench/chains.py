@@ -76,6 +76,21 @@ class RunningChain:
         return sum(hop.process.resident_memory() for hop in self.hops) / len(self.hops) / 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class RunningTree(RunningChain):
+    """A hop, and the upstreams that it calls at the same time."""
+
+    @property
+    def answer(self) -> str:
+        """The expected answer."""
+        first, *leaves = (hop.line for hop in self.hops)
+        return first + (leaves[0] if len(leaves) == 1 else f"[{'; '.join(leaves)}]")
+
+    def cpu_time(self) -> float:
+        """CPU time of the first hop so far, in seconds."""
+        return sum(self.hops[0].process.cpu_times().values())
+
+
 def start(
     run: Run,
     contender: Contender,
@@ -100,29 +115,55 @@ def start(
         settings: more environment variables of the hops.
     """
     places = range(first, first + length)
-    addresses = [f"127.70.{number}.{place}" for place in places]
-    urls = [f"http://{address}:{PORT}/" for address in addresses]
-    hops = []
-    for place, address, url, upstream_url in zip(
-        places, addresses, urls, [*urls[1:], ""], strict=True
-    ):
-        app = f"mock{place}"
-        env = {
-            "PATH": os.environ["PATH"],
-            "app": app,
-            "version": VERSION,
-            "host": address,
-            "port": str(PORT),
-            "upstream_url": upstream_url,
-            **contender.env,
-            **(settings or {}),
-        }
+    hops: list[RunningHop] = []
+    for place in reversed(places):
+        env = dict(settings or {})
         if contender.traced:
-            env |= tracing_env(app, f"{receiver}{number}")
-        name = f"{contender.name}, {app}"
-        process = run.processes.start(name, contender.command, cores or [run.hop_core], env)
-        hops.append(RunningHop(process, url, contender.line.format_map(env)))
+            env |= tracing_env(_app(place), f"{receiver}{number}")
+        upstreams = [hops[0].url] if hops else []
+        on = cores or [run.hop_core]
+        hops.insert(0, _start_hop(run, contender, number, place, upstreams, on, env))
     return RunningChain(contender, hops)
+
+
+def start_tree(run: Run, contender: Contender, number: int, upstreams: int) -> RunningTree:
+    """Start a hop with so many upstreams. They run on the load's core, the hop on its own."""
+    leaves = [
+        _start_hop(run, contender, number, place, [], [run.load_core], {})
+        for place in range(2, 2 + upstreams)
+    ]
+    urls = [leaf.url for leaf in leaves]
+    return RunningTree(
+        contender, [_start_hop(run, contender, number, 1, urls, [run.hop_core], {}), *leaves]
+    )
+
+
+def _app(place: int) -> str:
+    return f"mock{place}"
+
+
+def _start_hop(
+    run: Run,
+    contender: Contender,
+    number: int,
+    place: int,
+    upstreams: Sequence[str],
+    cores: Collection[int],
+    settings: Mapping[str, str],
+) -> RunningHop:
+    app, address = _app(place), f"127.70.{number}.{place}"
+    env = {
+        "PATH": os.environ["PATH"],
+        "app": app,
+        "version": VERSION,
+        "host": address,
+        "port": str(PORT),
+        "upstream_url": ",".join(upstreams),
+        **contender.env,
+        **settings,
+    }
+    process = run.processes.start(f"{contender.name}, {app}", contender.command, cores, env)
+    return RunningHop(process, f"http://{address}:{PORT}/", contender.line.format_map(env))
 
 
 def wait(run: Run, chains: Iterable[RunningChain]) -> None:

@@ -65,6 +65,9 @@ CARRIED: Final = frozenset(
 HOPS_HEADER: Final = b"x-mock-hops"
 """The ids of the hops that a request has passed: detects loops."""
 
+REMAINING_HEADER: Final = b"x-mock-hops-remaining"
+"""How many hops a tree may still have, from the hop that receives this header on."""
+
 FAULT_HEADER: Final = b"x-mock-fault"
 """The faults for a request (`mockservice.serve.faults`). Carried only if `fault_header` is on."""
 
@@ -89,6 +92,7 @@ NEVER_CARRIED: Final = frozenset(
         b"accept",
         b"accept-encoding",
         HOPS_HEADER,
+        REMAINING_HEADER,
     )
 )
 """Headers that no setting can add."""

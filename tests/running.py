@@ -191,6 +191,18 @@ def running_chain(upstream_url: str | None = None, **env: str) -> Iterator[list[
         yield hops
 
 
+@contextmanager
+def running_shop(**env: str) -> Iterator[dict[str, RunningHop]]:
+    """A tree: web calls orders and users, orders calls stock and price, price calls users."""
+    upstreams = {"users": (), "stock": (), "price": ("users",), "orders": ("stock", "price")}
+    with ExitStack() as stack:
+        hops: dict[str, RunningHop] = {}
+        for app, called in {**upstreams, "web": ("orders", "users")}.items():
+            urls = ", ".join(hops[name].url for name in called)
+            hops[app] = stack.enter_context(running(app, upstream_url=urls, **env))
+        yield hops
+
+
 def wait_until(is_true: Callable[[], bool], timeout: float = START_TIMEOUT) -> None:
     """Call `is_true` until it returns True. Connection failures count as False."""
     end = time.monotonic() + timeout

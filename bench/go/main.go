@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -46,21 +49,27 @@ func set(names ...string) map[string]struct{} {
 }
 
 type hop struct {
-	line     string   // what this hop says of itself in the chain
-	upstream *url.URL // nil: this is the last hop
-	client   *http.Client
+	line      string     // what this hop says of itself in the chain
+	upstreams []*url.URL // none: this is the last hop
+	client    *http.Client
 }
 
 func (h *hop) ServeHTTP(w http.ResponseWriter, inbound *http.Request) {
 	chain := []byte(h.line)
 	status := http.StatusOK
-	if h.upstream != nil {
-		answer, upstreamStatus, err := h.call(inbound)
+	if len(h.upstreams) == 1 {
+		answer, upstreamStatus, err := h.call(inbound, h.upstreams[0])
 		if err != nil {
-			http.Error(w, h.line+"-> "+h.upstream.Host+"(unreachable: "+err.Error()+")", http.StatusBadGateway)
+			http.Error(w, h.line+"-> "+h.upstreams[0].Host+"(unreachable: "+err.Error()+")", http.StatusBadGateway)
 			return
 		}
 		chain = append(chain, answer...)
+		status = upstreamStatus
+	} else if len(h.upstreams) > 1 {
+		answers, upstreamStatus := h.callAll(inbound)
+		chain = append(chain, '[')
+		chain = append(chain, bytes.Join(answers, []byte("; "))...)
+		chain = append(chain, ']')
 		status = upstreamStatus
 	}
 	header := w.Header()
@@ -70,15 +79,42 @@ func (h *hop) ServeHTTP(w http.ResponseWriter, inbound *http.Request) {
 	w.Write(chain)
 }
 
+// callAll calls all upstreams at the same time. It returns what stands in their branches, and the
+// status of the first that failed.
+func (h *hop) callAll(inbound *http.Request) ([][]byte, int) {
+	answers := make([][]byte, len(h.upstreams))
+	statuses := make([]int, len(h.upstreams))
+	var calls sync.WaitGroup
+	for place, upstream := range h.upstreams {
+		calls.Add(1)
+		go func() {
+			defer calls.Done()
+			answer, status, err := h.call(inbound, upstream)
+			if err != nil {
+				answer = []byte("-> " + upstream.Host + "(unreachable: " + err.Error() + ")")
+				status = http.StatusBadGateway
+			}
+			answers[place], statuses[place] = answer, status
+		}()
+	}
+	calls.Wait()
+	for _, status := range statuses {
+		if status != http.StatusOK {
+			return answers, status
+		}
+	}
+	return answers, http.StatusOK
+}
+
 // call returns what the upstream answered, and its status.
-func (h *hop) call(inbound *http.Request) ([]byte, int, error) {
+func (h *hop) call(inbound *http.Request, upstream *url.URL) ([]byte, int, error) {
 	header := make(http.Header, len(inbound.Header))
 	for name, values := range inbound.Header {
 		if _, ok := carried[name]; ok {
 			header[name] = values
 		}
 	}
-	request := &http.Request{Method: http.MethodGet, URL: h.upstream, Header: header}
+	request := &http.Request{Method: http.MethodGet, URL: upstream, Header: header}
 	response, err := h.client.Do(request.WithContext(inbound.Context()))
 	if err != nil {
 		return nil, 0, err
@@ -108,11 +144,13 @@ func main() {
 		client: newClient(),
 	}
 	if text := os.Getenv("upstream_url"); text != "" {
-		upstream, err := url.Parse(text)
-		if err != nil {
-			log.Fatal(err)
+		for _, one := range strings.Split(text, ",") {
+			upstream, err := url.Parse(one)
+			if err != nil {
+				log.Fatal(err)
+			}
+			h.upstreams = append(h.upstreams, upstream)
 		}
-		h.upstream = upstream
 	}
 	server := &http.Server{Addr: net.JoinHostPort(host, port), Handler: h}
 	stop, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)

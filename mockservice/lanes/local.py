@@ -60,7 +60,8 @@ class LocalPod:
         place = self.place
         env = dict(self.pod.env) | {"host": place.ip, "port": str(place.port)}
         # HTTPS calls bypass the sidecar.
-        if not env.get("upstream_url", "").startswith("https:"):
+        urls = [url.strip() for url in env.get("upstream_url", "").split(",")]
+        if not all(url.startswith("https:") for url in urls):
             env["upstream_proxy"] = f"http://{place.ip}:{place.outbound}"
         return env | {"PYTHONPATH": _PYTHONPATH}
 

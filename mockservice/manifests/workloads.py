@@ -66,11 +66,13 @@ def _check_selector(inventory: Inventory, service: Document) -> Iterator[Problem
 def _check_upstream(inventory: Inventory, deployment: Document) -> Iterator[Problem]:
     for number, container in enumerate(deployment.body["spec"]["template"]["spec"]["containers"]):
         for index, variable in enumerate(container.get("env") or []):
-            if variable["name"] == "upstream_url" and variable.get("value"):
-                place = f"spec.template.spec.containers[{number}].env[{index}].value"
-                reason = _upstream_reason(inventory, variable["value"], deployment.namespace)
+            if variable["name"] != "upstream_url":
+                continue
+            place = f"spec.template.spec.containers[{number}].env[{index}].value"
+            for url in (variable.get("value") or "").split(","):
+                reason = url and _upstream_reason(inventory, url.strip(), deployment.namespace)
                 if reason:
-                    yield problem(deployment, place, f"{variable['value']}: {reason}")
+                    yield problem(deployment, place, f"{url.strip()}: {reason}")
 
 
 def _upstream_reason(inventory: Inventory, url: str, namespace: str) -> str | None:

@@ -34,7 +34,8 @@ Runs one hop until SIGTERM or SIGINT. Settings are environment variables:
 
   app               name of this hop (required)
   version           version of this hop (required)
-  upstream_url      http or https URL of the next hop (default: none, this is the last hop)
+  upstream_url      http or https URL of the next hop, or several, comma-separated, which are
+                    called at the same time (default: none, this is the last hop)
   port              port to listen on (default: 8000)
   host              address to listen on (default: all interfaces)
   pod_ip            address to show in the chain (default: the machine's main address)
@@ -69,7 +70,8 @@ def main(argv: Sequence[str]) -> int:
     keep_standard_error()
     try:
         settings = Settings.from_env(os.environ)
-        shared = _Shared(settings, new_hop_id(), Metrics(settings.workers))
+        metrics = Metrics(settings.workers, settings.upstream_urls)
+        shared = _Shared(settings, new_hop_id(), metrics)
         if settings.workers == 1:
             return _run(shared)
         return workers.run(settings.workers, partial(_run, shared))
@@ -107,28 +109,40 @@ async def _serve(shared: _Shared, logs: Logs, lifeline: int | None) -> None:
     settings, hop_id, metrics = shared
     stop = _stop_on_signal(lifeline)
     tracing = _tracing(settings, os.environ)
-    upstream = None
-    if settings.upstream_url is not None:
-        upstream = Upstream(settings.upstream_url, metrics.calls, settings.upstream_proxy)
-        metrics.watch(upstream.pool)
+    upstreams = []
+    for url in settings.upstream_urls:
+        proxy = None if url.secure else settings.upstream_proxy
+        upstream = Upstream(url, metrics.calls(url), proxy)
+        metrics.watch(url, upstream.pool)
+        upstreams.append(upstream)
     ip = find_pod_ip(settings)
     if tracing is None:
-        hop = Hop(settings, ip, _faulty(settings, upstream, metrics), hop_id=hop_id)
+        calls = _faulty(settings, _calls(settings, upstreams), metrics)
+        hop = Hop(settings, ip, calls, hop_id=hop_id)
         observed = ObservedHop(hop, settings, metrics, logs)
         server = Server(settings, observed, metrics)
     else:
-        traced_upstream = None if upstream is None else tracing.upstream(upstream)
-        calls = _faulty(settings, traced_upstream, metrics, tracing)
+        traced = _calls(settings, [*map(tracing.upstream, upstreams)])
+        calls = _faulty(settings, traced, metrics, tracing)
         hop = Hop(settings, ip, calls, hop_id=hop_id, trace_id=tracing.trace_id)
         observed = ObservedHop(hop, settings, metrics, logs, tracing.traceparent)
         server = Server(settings, observed, metrics, tracing.hop(observed))
     await server.start()
     await stop.wait()
     await server.drain()
-    if upstream is not None:
+    for upstream in upstreams:
         upstream.close()
     if tracing is not None:
         await tracing.flush()
+
+
+def _calls(settings: Settings, upstreams: Sequence[Calls]) -> Calls | None:
+    """What calls all upstreams; None without upstreams."""
+    if len(upstreams) < 2:
+        return upstreams[0] if upstreams else None
+    from mockservice.serve.fan_out import FanOut
+
+    return FanOut(upstreams, [url.hop for url in settings.upstream_urls])
 
 
 def _faulty(

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 import httptools
 
+from mockservice.chain import MAX_TREE
 from mockservice.propagation import (
     ANY_LIST,
     HOPS_HEADER,
     LISTS,
     MAX_LANE_HEADERS,
     MAX_LANE_SIZE,
+    REMAINING_HEADER,
     Headers,
     within_limits,
 )
@@ -28,7 +30,7 @@ from mockservice.serve.hop import Request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mockservice.serve.hop import Answer
+    from mockservice.serve.hop import Answer, Cancelable
 
 MAX_LINE: Final = 16 * 1024
 """Cap on the request target, and on each header, in bytes. `baggage` alone may have 8192 (W3C
@@ -47,6 +49,9 @@ IDLE_TIMEOUT: Final = 75.0
 # Seconds for the client to close its side after the last answer. Closing at once could send a
 # reset that discards the answer (RFC 9112 section 9.6).
 _LINGER: Final = 2.0
+# Seconds for the answers to a client that has closed its side. It may have left for good, so calls
+# that take longer are canceled.
+_HALF_CLOSED: Final = 1.0
 # Bytes parsed in one turn of the event loop. Bounds the length of the pipeline, and the delay that
 # one connection causes the others.
 _PARSE_SIZE: Final = 4 * 1024
@@ -59,12 +64,16 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Caps on `x-mock-hops`: the number of ids that are read (a chain has fewer), and their bytes.
 _MAX_HOP_IDS: Final = 64
 _MAX_HOP_IDS_SIZE: Final = 1024
+_REMAINING_VALUE: Final = re.compile(rb"[0-9]{1,9}")
 
 # How a request header is treated.
-_IGNORED, _CARRIED, _LIST, _HOPS, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(9)
+_IGNORED, _CARRIED, _LIST, _HOPS, _REMAINING, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(
+    10
+)
 _TREATMENTS: Final = {
     **dict.fromkeys(LISTS, _LIST),
     HOPS_HEADER: _HOPS,
+    REMAINING_HEADER: _REMAINING,
     b"accept": _ACCEPT,
     b"host": _HOST,
     b"content-length": _LENGTH,
@@ -126,8 +135,12 @@ class ServerState(Protocol):
     is_draining: bool
     """Whether each answer closes its connection."""
 
-    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
-        """Call `reply` once with the answer to `request`, now or later."""
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> Cancelable | None:
+        """Call `reply` once with the answer to `request`, now or later.
+
+        Returns:
+            The work in progress, for a client that leaves before the reply.
+        """
 
     def refuse(self, status: int, reason: str, wants_json: bool) -> Answer:
         """The answer to a bad request."""
@@ -164,6 +177,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body_size",
+        "_call",
         "_client_ip",
         "_cycle",
         "_discards_input",
@@ -201,6 +215,7 @@ class Connection(asyncio.Protocol):
 
         # Pipeline: the cycle that is being answered, and those that wait for it.
         self._cycle: _Cycle | None = None
+        self._call: Cancelable | None = None
         self._pipeline: deque[_Cycle] = deque()
         self._is_running = False
         self._is_queued = False
@@ -238,10 +253,15 @@ class Connection(asyncio.Protocol):
             self._run()
 
     def check_timeouts(self, now: float) -> None:
-        """Answer 408 to a request that takes too long, and close an idle connection."""
+        """Answer 408 to a request that takes too long, close an idle connection, and cancel the
+        call of a client that seems to have left.
+        """
         if self._writing_paused:
             if now - self._last_used > IDLE_TIMEOUT:
                 self.abort()
+        elif self._eof_received and self._call is not None:
+            if now - self._last_used > _HALF_CLOSED:
+                self._call.cancel()
         elif self._request_started is not None and not self._cycle and not self._pipeline:
             if now - self._request_started > REQUEST_TIMEOUT:
                 self._refuse(408, f"no whole request within {REQUEST_TIMEOUT:g} s")
@@ -262,6 +282,8 @@ class Connection(asyncio.Protocol):
         self._pipeline.clear()
         self._input = b""
         self._server.connections.discard(self)
+        if self._call is not None:
+            self._call.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._discards_input:
@@ -274,6 +296,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # A client that half-closes still gets its answers.
         self._eof_received = True
+        self._last_used = self._server.loop.time()
         has_work = bool(self._cycle or self._pipeline or self._input)
         return has_work and not self._transport.is_closing()
 
@@ -343,13 +366,16 @@ class Connection(asyncio.Protocol):
     def _start_cycle(self, cycle: _Cycle) -> None:
         self._cycle = cycle
         if cycle.request is not None:
-            self._server.answer(cycle.request, self._end_cycle)
+            call = self._server.answer(cycle.request, self._end_cycle)
+            if self._cycle is not None:
+                self._call = call
         elif cycle.refusal is not None:
             self._end_cycle(cycle.refusal)
 
     def _end_cycle(self, answer: Answer) -> None:
         """Send `answer`, then continue with the next request."""
         cycle, self._cycle = cast("_Cycle", self._cycle), None
+        self._call = None
         transport = self._transport
         if transport.is_closing():
             return
@@ -476,6 +502,7 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         lane_headers: Headers = []
         hop_ids: tuple[bytes, ...] = ()
+        remaining: int | None = None
         hosts = codings = length = members = lists_size = hop_ids_size = 0
         expects = False
         header_names = self._server.header_names
@@ -500,6 +527,10 @@ class Connection(asyncio.Protocol):
                 codings += 1 if header[1].lower() == b"chunked" else 2
             elif treatment == _EXPECT:
                 expects = header[1].lower() == b"100-continue"
+            elif treatment == _REMAINING:
+                if not _REMAINING_VALUE.fullmatch(header[1]):
+                    raise _BadRequestError(400, "not the number of hops that remain")
+                remaining = min(int(header[1]), MAX_TREE)
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise _BadRequestError(400, "neither HTTP/1.1 nor HTTP/1.0")
@@ -538,6 +569,7 @@ class Connection(asyncio.Protocol):
             hop_ids,
             self._wants_json,
             self._client_ip,
+            remaining,
         )
         return _Cycle(
             request,

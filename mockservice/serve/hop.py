@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import secrets
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mockservice import chain
-from mockservice.chain import JSON_TYPE, TEXT_TYPE, Chain, Failure
-from mockservice.propagation import HOPS_HEADER, Headers, trace_id_of, values_by_name
-from mockservice.serve.upstream import UpstreamError
+from mockservice.chain import JSON_TYPE, MAX_HOPS, MAX_TREE, TEXT_TYPE, Chain, Failure
+from mockservice.propagation import (
+    HOPS_HEADER,
+    REMAINING_HEADER,
+    Headers,
+    trace_id_of,
+    values_by_name,
+)
+from mockservice.serve import upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mockservice.serve import upstream
     from mockservice.serve.settings import Settings
-    from mockservice.serve.upstream import Outcome
+    from mockservice.serve.upstream import Outcome, Outcomes
 
-    # What follows this hop in the chain.
-    Rest = upstream.Answer | Failure | None
-
-MAX_HOPS: Final = 32
-"""Cap on the hops of a chain."""
+    # What follows this hop at an upstream.
+    Rest = upstream.Answer | Failure
 
 
 class Request(NamedTuple):
@@ -39,6 +41,8 @@ class Request(NamedTuple):
     """The ids of the hops that the chain has passed: `x-mock-hops`."""
     wants_json: bool = False
     client_ip: str | None = None
+    remaining: int | None = None
+    """How many hops the tree may have from this hop on: `x-mock-hops-remaining`. None: not told."""
 
 
 class Answer(NamedTuple):
@@ -49,6 +53,8 @@ class Answer(NamedTuple):
     body: bytes
     failure: Failure | None = None
     """The failure, if this hop found it. None if another hop did."""
+    failed_upstreams: tuple[tuple[str, str], ...] = ()
+    """Of several upstreams those that failed: the name, and what to log about it."""
 
 
 # From here to the upstream and back there are callbacks instead of coroutines: a task per request
@@ -58,27 +64,43 @@ class Answer(NamedTuple):
 class Answers(Protocol):
     """Answers requests: a hop, or a wrapper around one."""
 
-    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
-        """Call `reply` once, now or later. No request and no upstream makes it raise."""
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> Cancelable | None:
+        """Call `reply` once, now or later. No request and no upstream makes it raise.
+
+        Returns:
+            The work in progress, for a client that leaves before the reply.
+        """
+
+
+class Cancelable(Protocol):
+    """Work in progress. Once it is canceled, its callback is called soon, with a failure."""
+
+    def cancel(self) -> None:
+        """Stop the work. Not for work that has ended."""
 
 
 class Done(Protocol):
-    """Takes the outcome of an upstream call, None without an upstream, and the injected delay."""
+    """Takes the outcome of an upstream call and the injected delay.
 
-    def __call__(self, outcome: Outcome | None, fault: str | None = None, /) -> None: ...
+    The outcome is None without an upstream, and a list with several.
+    """
+
+    def __call__(self, outcome: Outcome | Outcomes | None, fault: str | None = None, /) -> None: ...
 
 
 class Calls(Protocol):
-    """Calls the upstream (see `mockservice.serve.upstream.Upstream.get`)."""
+    """Calls the upstream (see `mockservice.serve.upstream.Upstream.get`), or several."""
 
-    def get(self, headers: Headers, timeout: float, done: Done) -> None:
+    def get(self, headers: Headers, timeout: float, done: Done) -> Cancelable | None:
         """GET the upstream with `headers` within `timeout` seconds, and call `done` once."""
 
 
 class Render(Protocol):
-    """Makes the answer from what follows this hop in the chain."""
+    """Makes the answer from what follows this hop: nothing, or something at each upstream."""
 
-    def __call__(self, status: int, rest: Rest, fault: str | None = None, /) -> Answer: ...
+    def __call__(
+        self, status: int, rest: Rest | list[Rest] | None, fault: str | None = None, /
+    ) -> Answer: ...
 
 
 def new_hop_id() -> str:
@@ -110,23 +132,28 @@ class Hop:
             settings.upstream_timeout * (1 - passed / (MAX_HOPS + 1)) for passed in range(MAX_HOPS)
         ]
         self._upstream = upstream
+        self._names = [url.hop for url in settings.upstream_urls]
         self._trace_id = trace_id
         self._text = self._line(None)
         self._alone = Answer(200, TEXT_TYPE, self._text)
         self._id = hop_id.encode("ascii")
 
-    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> Cancelable | None:
         """Reply with the chain that starts at this hop."""
         if self._id in request.passed:
             reply(self._refuse(508, "loop", "already in this chain", request.wants_json))
         elif len(request.passed) >= MAX_HOPS:
             reply(self._refuse(508, "loop", f"more than {MAX_HOPS} hops", request.wants_json))
+        elif request.remaining == 0:
+            reason = f"more than {MAX_TREE} hops in the tree"
+            reply(self._refuse(508, "loop", reason, request.wants_json))
         else:
             render: Render = self._json(request) if request.wants_json else self._plain
             if self._upstream is None:
                 reply(render(200, None))
             else:
-                self._call(self._upstream, request, render, reply)
+                return self._call(self._upstream, request, render, reply)
+        return None
 
     def refuse_request(self, status: int, reason: str, wants_json: bool) -> Answer:
         """The answer to a bad request."""
@@ -142,7 +169,9 @@ class Hop:
     def _line(self, fault: str | None) -> bytes:
         return str(chain.Hop(self._app, self._version, self._ip, fault=fault)).encode()
 
-    def _plain(self, status: int, rest: Rest, fault: str | None = None) -> Answer:
+    def _plain(
+        self, status: int, rest: Rest | list[Rest] | None, fault: str | None = None
+    ) -> Answer:
         if rest is None and fault is None:
             return self._alone
         line = self._text if fault is None else self._line(fault)
@@ -150,13 +179,16 @@ class Hop:
             return Answer(status, TEXT_TYPE, line)
         if isinstance(rest, Failure):
             return Answer(status, TEXT_TYPE, line + str(rest).encode(), rest)
+        if isinstance(rest, list):
+            branches = b"; ".join(map(_text_of_branch, rest))
+            return Answer(status, TEXT_TYPE, b"%b[%b]" % (line, branches))
         return Answer(status, TEXT_TYPE, line + rest.body)
 
     def _json(self, request: Request) -> Render:
         start = perf_counter()
         trace_id = self._trace_id(request.lane_headers)
 
-        def render(status: int, rest: Rest, fault: str | None = None) -> Answer:
+        def render(status: int, rest: Rest | list[Rest] | None, fault: str | None = None) -> Answer:
             hop = chain.Hop(
                 self._app,
                 self._version,
@@ -166,8 +198,9 @@ class Hop:
                 _combined(request.lane_headers),
                 trace_id,
                 fault,
+                tuple(map(_chain, rest)) if isinstance(rest, list) else (),
             )
-            following = _chain(rest)
+            following = Chain() if rest is None or isinstance(rest, list) else _chain(rest)
             whole = Chain((hop, *following.hops), following.error, following.upstream_body)
             failure = rest if isinstance(rest, Failure) else None
             return Answer(status, JSON_TYPE, whole.to_json(), failure)
@@ -176,11 +209,11 @@ class Hop:
 
     def _call(
         self,
-        upstream: Calls,
+        calls: Calls,
         request: Request,
         render: Render,
         reply: Callable[[Answer], None],
-    ) -> None:
+    ) -> Cancelable | None:
         """Call the upstream, and reply with what `render` makes of its outcome."""
         passed = (*request.passed, self._id)
         headers = [
@@ -188,24 +221,63 @@ class Hop:
             (HOPS_HEADER, b",".join(passed)),
             *request.lane_headers,
         ]
+        if request.remaining is not None or len(self._names) > 1:
+            # A chain is bounded by `passed` alone.
+            remaining = MAX_TREE if request.remaining is None else request.remaining
+            headers.append((REMAINING_HEADER, b"%d" % (remaining - 1)))
 
-        def end(outcome: Outcome | None, fault: str | None = None) -> None:
-            if outcome is None:
+        def end(outcome: Outcome | Outcomes | None, fault: str | None = None) -> None:
+            if isinstance(outcome, upstream.Answer):
+                reply(render(_status(outcome), outcome, fault))
+            elif outcome is None:
                 reply(render(200, None, fault))
-            elif isinstance(outcome, UpstreamError):
+            elif isinstance(outcome, upstream.UpstreamError):
                 reply(render(outcome.status, outcome.failure, fault))
             else:
-                # A 304 has no body (RFC 9110 section 15.4.5), and the chain is the body.
-                passed_on = outcome.status >= 300 and outcome.status != 304
-                reply(render(outcome.status if passed_on else 200, outcome, fault))
+                reply(self._join(outcome, render, fault))
 
-        upstream.get(headers, self._timeouts[len(request.passed)], end)
+        return calls.get(headers, self._timeouts[len(request.passed)], end)
+
+    def _join(self, outcomes: Outcomes, render: Render, fault: str | None) -> Answer:
+        """The answer from the outcomes at several upstreams: the first that failed decides."""
+        status = 200
+        failure = None
+        failed: list[tuple[str, str]] = []
+        rest: list[Rest] = []
+        for name, outcome in zip(self._names, outcomes, strict=True):
+            if isinstance(outcome, upstream.Answer):
+                rest.append(outcome)
+                own, found, reason = _status(outcome), None, f"answered {outcome.status}"
+            else:
+                found = outcome.failure
+                rest.append(found)
+                own, reason = outcome.status, f"{found.kind}: {found.reason}"
+            if own != 200:
+                if not failed:
+                    status, failure = own, found
+                failed.append((name, reason))
+        answer = render(status, rest, fault)
+        return (
+            answer._replace(failure=failure, failed_upstreams=tuple(failed)) if failed else answer
+        )
+
+
+def _status(answer: upstream.Answer) -> int:
+    """The status of a hop whose upstream gave this answer."""
+    # A 304 has no body (RFC 9110 section 15.4.5), and the chain is the body.
+    passed_on = answer.status >= 300 and answer.status != 304
+    return answer.status if passed_on else 200
+
+
+def _text_of_branch(rest: Rest) -> bytes:
+    """What follows this hop at one of several upstreams, for the text form."""
+    if isinstance(rest, Failure):
+        return Chain(error=rest).as_branch().encode()
+    return chain.as_branch(rest.body)
 
 
 def _chain(rest: Rest) -> Chain:
-    """What follows this hop, for the JSON form."""
-    if rest is None:
-        return Chain()
+    """What follows this hop at an upstream, for the JSON form."""
     if isinstance(rest, Failure):
         return Chain(error=rest)
     if rest.content_type.lower().startswith(JSON_TYPE.encode()):

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Final
 from mockservice.chain import Failure
 from mockservice.propagation import FAULT_HEADER, Headers
 from mockservice.serve import faults
-from mockservice.serve.upstream import UpstreamError
+from mockservice.serve.upstream import UpstreamError, canceled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mockservice.serve.hop import Calls, Done
+    from mockservice.serve.hop import Calls, Cancelable, Done
     from mockservice.serve.settings import Settings
     from mockservice.serve.telemetry.tracing import Tracing
 
 MAX_DELAYED: Final = 1024
-"""Cap on the requests that are delayed at the same time. Each keeps its connection open, even if
-its client has left."""
+"""Cap on the requests that are delayed at the same time. Each keeps its connection open."""
 
 
 class Injector:
@@ -49,7 +48,7 @@ class Injector:
         self._delayed = 0
         self._loop = asyncio.get_running_loop()
 
-    def get(self, headers: Headers, timeout: float, done: Done) -> None:
+    def get(self, headers: Headers, timeout: float, done: Done) -> Cancelable | None:
         """Inject the faults of one request; call the upstream unless one of them is an abort.
 
         Args:
@@ -60,15 +59,14 @@ class Injector:
         if self._delayed >= MAX_DELAYED:
             reason = f"more than {MAX_DELAYED} requests are delayed"
             done(UpstreamError(503, Failure(self._app, "rejected", reason)))
-            return
+            return None
         try:
             delay, abort = faults.draw(self._faults_for(headers))
         except ValueError as error:
             done(UpstreamError(400, Failure(self._app, "rejected", str(error))))
-            return
+            return None
         if delay is None and abort is None:
-            self._call(headers, timeout, done)
-            return
+            return self._call(headers, timeout, done)
         injected = {}
         if delay is not None:
             injected["delay"] = f"delay {delay:g} s"
@@ -76,20 +74,37 @@ class Injector:
             injected["abort"] = f"abort {abort}"
         self._record(injected)
 
-        def proceed() -> None:
-            self._delayed -= delay is not None
-            slow = injected.get("delay")
+        slow = injected.get("delay")
+
+        def proceed() -> Cancelable | None:
             if abort is None:
-                self._call(headers, timeout, lambda outcome, _=None: done(outcome, slow))
-            else:
-                done(UpstreamError(abort, Failure(self._app, "injected", injected["abort"])), slow)
+                return self._call(headers, timeout, lambda outcome, _=None: done(outcome, slow))
+            done(UpstreamError(abort, Failure(self._app, "injected", injected["abort"])), slow)
+            return None
 
         if delay is None:
-            proceed()
-        else:
-            self._delayed += 1
-            later = proceed if self._tracing is None else self._tracing.in_current_span(proceed)
-            self._loop.call_later(delay, later)
+            return proceed()
+        return self._after(delay, proceed, lambda: done(canceled(self._app), slow))
+
+    def _after(
+        self, delay: float, proceed: Callable[[], Cancelable | None], give_up: Callable[[], None]
+    ) -> Cancelable:
+        """Call `proceed` after `delay` seconds, or `give_up` if that is canceled before."""
+
+        def resume() -> None:
+            self._delayed -= 1
+            delayed.call = proceed()
+
+        def cancel() -> None:
+            self._delayed -= 1
+            timer.cancel()
+            give_up()
+
+        self._delayed += 1
+        delayed = _Delayed(cancel)
+        later = resume if self._tracing is None else self._tracing.in_current_span(resume)
+        timer = self._loop.call_later(delay, later)
+        return delayed
 
     def _faults_for(self, headers: Headers) -> tuple[faults.Fault, ...]:
         """The faults in the headers of a request, then those in the settings.
@@ -103,11 +118,11 @@ class Injector:
         asked = (fault for fault in faults.read_header(values) if fault.hop == self._app)
         return (*asked, *self._faults)
 
-    def _call(self, headers: Headers, timeout: float, done: Done) -> None:
+    def _call(self, headers: Headers, timeout: float, done: Done) -> Cancelable | None:
         if self._upstream is None:
             done(None)
-        else:
-            self._upstream.get(headers, timeout, done)
+            return None
+        return self._upstream.get(headers, timeout, done)
 
     def _record(self, injected: dict[str, str]) -> None:
         """Put the injected faults, by kind, into the metrics and on the span."""
@@ -115,3 +130,19 @@ class Injector:
             self._count(kind)
         if self._tracing is not None:
             self._tracing.mark("mockservice.fault", ", ".join(injected.values()))
+
+
+class _Delayed:
+    """A delay, and then the upstream call."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        """`stop` ends the delay."""
+        self._stop = stop
+        self.call: Cancelable | None = None
+
+    def cancel(self) -> None:
+        """Cancel the call, or end the delay."""
+        if self.call is None:
+            self._stop()
+        else:
+            self.call.cancel()

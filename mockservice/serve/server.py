@@ -21,7 +21,7 @@ from mockservice.serve.telemetry.scrape import Scrapes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mockservice.serve.hop import Answers
+    from mockservice.serve.hop import Answers, Cancelable
     from mockservice.serve.settings import Settings
     from mockservice.serve.telemetry.metrics import Metrics
     from mockservice.serve.telemetry.observed import ObservedHop
@@ -117,14 +117,14 @@ class Server:
         was_quiet = self.loop.time() > self._last_request + _QUIET
         return (bool(self.connections) and not was_quiet) or self._is_busy()
 
-    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> Cancelable | None:
         """Call `reply` once with the answer to `request`, now or later."""
         answer = self._reserved.get(request.target.partition("?")[0])
         if answer is not None:
             answer(request, reply)
-        else:
-            self._last_request = self.loop.time()
-            self._answers.answer(request, reply)
+            return None
+        self._last_request = self.loop.time()
+        return self._answers.answer(request, reply)
 
     def _set_state(self, state: str, status: int) -> None:
         """Answer `/readyz` with `state` and `status` from now on."""

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _MAX_NAME_LENGTH: Final = 253
 _MAX_TIMEOUT: Final = 3600.0
 _MAX_WORKERS: Final = 64
+_MAX_HOST_LENGTH: Final = 253
+"""RFC 1035 section 2.3.4, without the dot at the end."""
+
+MAX_UPSTREAMS: Final = 32
+"""Cap on the upstreams of a hop."""
 
 _T = TypeVar("_T")
 
@@ -62,8 +67,8 @@ class Settings:
 
     app: str
     version: str
-    upstream_url: UpstreamUrl | None = None
-    """None: this is the last hop."""
+    upstream_urls: tuple[UpstreamUrl, ...] = ()
+    """The upstreams, which are called at the same time. Without any, this is the last hop."""
     port: int = 8000
     host: str | None = None
     """None: all interfaces, IPv4 and IPv6."""
@@ -74,7 +79,7 @@ class Settings:
     upstream_timeout: float = 5.0
     """Seconds for an upstream call, from its start to the end of the answer."""
     upstream_proxy: UpstreamUrl | None = None
-    """The HTTP proxy for upstream calls. None: no proxy."""
+    """The HTTP proxy for calls to http URLs. None: no proxy."""
     workers: int = 1
     """Processes that share the port."""
     faults: tuple[Fault, ...] = ()
@@ -93,20 +98,21 @@ class Settings:
         Raises:
             SettingError: a value is missing or not allowed.
         """
-        upstream_url = _url(env, "upstream_url")
-        upstream_proxy = _url(env, "upstream_proxy")
-        if upstream_proxy and (upstream_proxy.secure or (upstream_url and upstream_url.secure)):
+        upstream_urls = _upstream_urls(env)
+        upstream_proxy = _upstream_proxy(env)
+        all_secure = bool(upstream_urls) and all(url.secure for url in upstream_urls)
+        if upstream_proxy and (upstream_proxy.secure or all_secure):
             raise SettingError(
                 "upstream_proxy",
                 env["upstream_proxy"],
-                "an http URL, and upstream_url must be one too",
+                "an http URL, and an upstream_url must be http too",
             )
         app = _name(env, "app", reserved="(")
         fault_header = _fault_header(env, app)
         return cls(
             app=app,
             version=_name(env, "version", reserved=", ip:"),
-            upstream_url=upstream_url,
+            upstream_urls=upstream_urls,
             port=_number(env, "port", default=8000, most=65535),
             host=env.get("host") or None,
             pod_ip=_pod_ip(env),
@@ -232,26 +238,52 @@ def _read(env: Mapping[str, str], setting: str, read: Callable[[str], _T]) -> _T
         raise SettingError(setting, value, str(error)) from None
 
 
-def _url(env: Mapping[str, str], setting: str) -> UpstreamUrl | None:
-    value = env.get(setting)
+def _upstream_urls(env: Mapping[str, str]) -> tuple[UpstreamUrl, ...]:
+    value = env.get("upstream_url")
     if not value:
-        return None
+        return ()
+    texts = [text.strip(" ") for text in value.split(",")]
+    if len(texts) > MAX_UPSTREAMS:
+        raise SettingError("upstream_url", value, f"at most {MAX_UPSTREAMS} URLs")
+    urls = []
+    for text in texts:
+        try:
+            urls.append(_url(text))
+        except ValueError as error:
+            hint = "; a comma ends a URL, and its own comma is written %2C"
+            allowed = f"{error}{hint if len(texts) > 1 else ''}"
+            raise SettingError("upstream_url", text, allowed) from None
+    return tuple(urls)
+
+
+def _upstream_proxy(env: Mapping[str, str]) -> UpstreamUrl | None:
+    return _read(env, "upstream_proxy", _url)
+
+
+def _url(text: str) -> UpstreamUrl:
+    """Read a URL.
+
+    Raises:
+        ValueError: it is not allowed; the text says which URLs are.
+    """
     allowed = "an http or https URL with a host, in ASCII, without user name and fragment"
     # urlsplit silently drops some of these characters.
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise SettingError(setting, value, allowed)
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(allowed)
     try:
-        url = urlsplit(value)
+        url = urlsplit(text)
         port = url.port
     except ValueError:
-        raise SettingError(setting, value, allowed) from None
-    if url.scheme not in ("http", "https") or not url.hostname or "#" in value or "@" in url.netloc:
-        raise SettingError(setting, value, allowed)
-    secure = url.scheme == "https"
+        raise ValueError(allowed) from None
+    if url.scheme not in ("http", "https") or not url.hostname or "#" in text or "@" in url.netloc:
+        raise ValueError(allowed)
+    if len(url.hostname) > _MAX_HOST_LENGTH:
+        raise ValueError(f"a URL with a host of at most {_MAX_HOST_LENGTH} characters")
     if port == 0:
-        raise SettingError(setting, value, "a URL with a port from 1 to 65535")
+        raise ValueError("a URL with a port from 1 to 65535")
+    secure = url.scheme == "https"
     return UpstreamUrl(
-        text=value,
+        text=text,
         secure=secure,
         host=url.hostname,
         port=port or (443 if secure else 80),

@@ -1,6 +1,7 @@
 """The upstream call: a GET over a pool of kept-alive connections.
 
-The interface is `Upstream.get` and its outcome, an `Answer` or an `UpstreamError`.
+The interface is `Upstream.get` and its outcome, an `Answer` or an `UpstreamError`. A call can be
+canceled.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import httptools
 
 from mockservice.chain import Failure
-from mockservice.serve.telemetry.metrics import Pool
+from mockservice.serve.telemetry.metrics import CLIENT_CLOSED, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,6 +57,14 @@ class UpstreamError:
 
 Outcome = Answer | UpstreamError
 """The outcome of an upstream call."""
+Outcomes = list[Outcome]
+"""The outcomes of the calls to several upstreams, in their order."""
+
+
+def canceled(hop: str) -> UpstreamError:
+    """The outcome of a call to `hop` that was canceled, as the client has left."""
+    failure = Failure(hop, "canceled", "the client has closed the connection")
+    return UpstreamError(CLIENT_CLOSED, failure)
 
 
 class Upstream:
@@ -82,17 +91,19 @@ class Upstream:
         headers: Iterable[tuple[bytes, bytes]],
         timeout: float,
         done: Callable[[Outcome], None],
-    ) -> None:
+    ) -> UpstreamCall:
         """GET the URL with `headers`, byte for byte. Redirects are not followed.
 
         Args:
             headers: valid field names and values.
             timeout: seconds for the whole call, connecting included.
-            done: called once with the answer, or with an error: status 504 after the timeout, else
-                502.
+            done: called once with the answer, or with an error: status 504 after the timeout, 499
+                after a cancel, else 502.
         """
         lines = [self._head, *map(b": ".join, headers), b"", b""]
-        _Call(self, b"\r\n".join(lines), timeout, done).start()
+        call = UpstreamCall(self, b"\r\n".join(lines), timeout, done)
+        call.start()
+        return call
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -155,7 +166,7 @@ class _StaleConnectionError(ConnectionError):
     """A kept-alive connection was closed before the first byte of the answer."""
 
 
-class _Call:
+class UpstreamCall:
     """One upstream call, with a timeout, over a kept-alive connection or a new one."""
 
     __slots__ = (
@@ -191,6 +202,11 @@ class _Call:
         else:
             self._connection.send(self._request, self._end)
 
+    def cancel(self) -> None:
+        """End the call now, which must not have ended: the client has left."""
+        self._hang_up()
+        self._end_early(canceled(self._upstream.url.hop))
+
     async def _connect(self) -> None:
         try:
             self._connection = await self._upstream.connect()
@@ -218,17 +234,22 @@ class _Call:
             self._fail("unreachable", _reason(result))
 
     def _too_late(self, timeout: float) -> None:
+        self._hang_up()
+        self._fail("timeout", f"no answer within {timeout:.3g} s", 504)
+
+    def _hang_up(self) -> None:
         if self._connection is not None:
             self._connection.close()
         elif self._connecting is not None:
             self._connecting.cancel()
-        self._fail("timeout", f"no answer within {timeout:.3g} s", 504)
 
     def _fail(self, kind: str, reason: str, status: int = 502) -> None:
+        self._end_early(UpstreamError(status, Failure(self._upstream.url.hop, kind, reason)))
+
+    def _end_early(self, error: UpstreamError) -> None:
         self._timer.cancel()
-        failure = Failure(self._upstream.url.hop, kind, reason)
-        self._upstream.calls.add(None, failure, perf_counter() - self._begun)
-        self._done(UpstreamError(status, failure))
+        self._upstream.calls.add(None, error.failure, perf_counter() - self._begun)
+        self._done(error)
 
 
 class _Connection(asyncio.Protocol):

@@ -125,6 +125,9 @@ def test_requests_and_calls_are_histograms_by_status() -> None:
             for sample in family.samples:
                 labels = {**sample.labels}
                 labels.pop("le", None)
+                if name == _CLIENT:
+                    peer = labels.pop("server_address"), labels.pop("server_port")
+                    assert peer == (hops[1].address, "8000")
                 assert labels == {
                     "app": hop.line.split()[1].partition("(")[0],
                     "version": "v1",
@@ -182,7 +185,9 @@ def scripted() -> Iterator[Scripted]:
     [
         (299, ("200", ""), ("_OTHER", "")),
         (399, ("_OTHER", ""), ("_OTHER", "")),
-        (499, ("_OTHER", ""), ("_OTHER", "_OTHER")),
+        (498, ("_OTHER", ""), ("_OTHER", "_OTHER")),
+        # What a hop counts for clients that have left.
+        (499, ("499", ""), ("499", "499")),
         (599, ("_OTHER", "_OTHER"), ("_OTHER", "_OTHER")),
     ],
 )
@@ -497,6 +502,8 @@ def test_clients_and_upstreams_cannot_create_labels() -> None:
         match name:
             case "app" | "version":
                 assert value in ("mocka", "v1")
+            case "server_address" | "server_port":
+                assert value in other.url
             case "http_connection_state":
                 assert value in ("active", "idle")
             case "http_response_status_code" | "error_type":

@@ -25,7 +25,7 @@ _ENDS = "no hop-by-hop header, and none that a hop sets itself"
 def test_defaults() -> None:
     settings = Settings.from_env(_ENV)
     assert (settings.port, settings.upstream_timeout) == (8000, 5.0)
-    assert (settings.upstream_url, settings.host, settings.pod_ip) == (None, None, None)
+    assert (settings.upstream_urls, settings.host, settings.pod_ip) == ((), None, None)
     assert settings.lane_headers == ()
     assert (settings.faults, settings.fault_header) == ((), False)
 
@@ -51,10 +51,53 @@ def test_an_empty_variable_counts_as_unset() -> None:
 def test_upstream_url(
     url: str, host: str, port: int, authority: str, target: str, hop: str
 ) -> None:
-    upstream = Settings.from_env({**_ENV, "upstream_url": url}).upstream_url
-    assert upstream is not None
+    [upstream] = Settings.from_env({**_ENV, "upstream_url": url}).upstream_urls
     assert (upstream.host, upstream.port, upstream.authority) == (host, port, authority)
     assert (upstream.target, upstream.hop, upstream.text) == (target, hop, url)
+
+
+def test_several_upstream_urls_are_separated_by_commas() -> None:
+    value = "http://orders:8000/a%2Cb,  http://users ,http://orders:8000/a%2Cb"
+    upstreams = Settings.from_env({**_ENV, "upstream_url": value}).upstream_urls
+    assert [url.text for url in upstreams] == [
+        "http://orders:8000/a%2Cb",
+        "http://users",
+        "http://orders:8000/a%2Cb",
+    ]
+    assert [url.target for url in upstreams] == ["/a%2Cb", "/", "/a%2Cb"]
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("http://users,", ""),
+        (",http://users", ""),
+        ("http://users,,http://orders", ""),
+        ("http://users/a,b", "b"),
+        ("http://users,orders:8000", "orders:8000"),
+        ("http://users,\thttp://orders", "\thttp://orders"),
+    ],
+)
+def test_of_several_upstream_urls_the_wrong_one_is_named(value: str, wrong: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.from_env({**_ENV, "upstream_url": value})
+    hint = "a comma ends a URL, and its own comma is written %2C"
+    assert str(caught.value) == f"upstream_url={wrong!r}: must be {_URL}; {hint}"
+
+
+def test_a_hop_has_at_most_32_upstreams() -> None:
+    most = ",".join(["http://users"] * 32)
+    assert len(Settings.from_env({**_ENV, "upstream_url": most}).upstream_urls) == 32
+    with pytest.raises(SettingError, match="must be at most 32 URLs"):
+        Settings.from_env({**_ENV, "upstream_url": f"{most},http://users"})
+
+
+def test_a_proxy_is_for_http_only() -> None:
+    env = {**_ENV, "upstream_url": "http://a,https://b", "upstream_proxy": "http://mesh:80"}
+    assert Settings.from_env(env).upstream_proxy is not None
+    env["upstream_url"] = "https://a,https://b"
+    with pytest.raises(SettingError, match="an upstream_url must be http too"):
+        Settings.from_env(env)
 
 
 def test_lane_headers_are_names_and_prefixes() -> None:
@@ -137,7 +180,12 @@ def test_the_fault_header_is_carried_where_it_is_on() -> None:
         ("upstream_url", "http://user:secret@mockb/", _URL),
         ("upstream_url", "http://mockb/#x", _URL),
         ("upstream_url", "http://mockb:0/", "a URL with a port from 1 to 65535"),
-        ("upstream_proxy", "https://mesh/", "an http URL, and upstream_url must be one too"),
+        (
+            "upstream_url",
+            f"http://{'b' * 254}/",
+            "a URL with a host of at most 253 characters",
+        ),
+        ("upstream_proxy", "https://mesh/", "an http URL, and an upstream_url must be http too"),
         ("lane_headers", "x lane", _HEADER),
         ("lane_headers", "x-*-lane", _HEADER),
         ("lane_headers", "*", _HEADER),
@@ -147,6 +195,7 @@ def test_the_fault_header_is_carried_where_it_is_on() -> None:
         ("lane_headers", "host", _ENDS),
         ("lane_headers", "accept", _ENDS),
         ("lane_headers", "X-Mock-Hops", _ENDS),
+        ("lane_headers", "X-Mock-Hops-Remaining", _ENDS),
         ("lane_headers", "Content-Length", _ENDS),
         ("lane_headers", "X-Mock-Fault", "another header: fault_header=on carries this one"),
         ("fault_delay", "0", _DELAY),

@@ -22,6 +22,7 @@ from tests.running import (
     running,
     running_chain,
     running_scripted,
+    running_shop,
 )
 from tests.serve.receiver import Receiver, attributes, receiving
 
@@ -106,6 +107,30 @@ def test_three_hops_are_one_trace_of_five_spans(
         "server.port": 8000,
         "url.full": chain[1].url,
         "http.response.status_code": 200,
+    }
+
+
+def test_a_tree_is_one_trace(receiver: Receiver) -> None:
+    with running_shop(fault_delay="0.01", **receiver.settings()) as shop:
+        assert request(shop["web"].url).status == 200
+        spans = receiver.wait_for(11)
+    assert len({span.trace_id for _, span in spans}) == 1
+    by_id = {span.span_id: (resource, span) for resource, span in spans}
+    calls = set()
+    for resource, span in spans:
+        if span.kind == _SERVER and span.parent_span_id:
+            _, client = by_id[span.parent_span_id]
+            caller, server = by_id[client.parent_span_id]
+            assert (client.kind, server.kind) == (_CLIENT, _SERVER)
+            app = str(resource["service.name"])
+            assert attributes(client.attributes)["url.full"] == shop[app].url
+            calls.add((caller["service.name"], app))
+    assert calls == {
+        ("web", "orders"),
+        ("web", "users"),
+        ("orders", "stock"),
+        ("orders", "price"),
+        ("price", "users"),
     }
 
 

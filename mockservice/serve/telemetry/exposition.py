@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _UPPER_ENDS: Final = [*map(str, BOUNDS), "+Inf"]
 _HOP: Final = ["app", "version"]
-_OUTCOME: Final = [*_HOP, "http_response_status_code", "error_type"]
+_PEER: Final = ["server_address", "server_port"]
+_OUTCOME: Final = ["http_response_status_code", "error_type"]
 
 
 def text(app: str, version: str, snapshot: Snapshot, *, open_metrics: bool) -> bytes:
@@ -46,31 +47,37 @@ class _Page(NamedTuple):
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self.snapshot
-        yield self._durations(
+        requests = HistogramMetricFamily(
             "http_server_request_duration_seconds",
             "How long requests took to answer.",
-            snapshot.requests,
-            first_error=REQUEST_ERRORS,
+            labels=[*_HOP, *_OUTCOME],
+            unit="seconds",
         )
+        _add(requests, self.hop, snapshot.requests, first_error=REQUEST_ERRORS)
+        yield requests
         active = GaugeMetricFamily(
             "http_server_active_requests", "Requests that are being answered.", labels=_HOP
         )
         active.add_metric(self.hop, snapshot.active_requests)
         yield active
-        yield self._durations(
+        calls = HistogramMetricFamily(
             "http_client_request_duration_seconds",
             "How long upstream calls took.",
-            snapshot.calls,
-            first_error=CALL_ERRORS,
+            labels=[*_HOP, *_PEER, *_OUTCOME],
+            unit="seconds",
         )
-        pool = GaugeMetricFamily(
+        for peer, series in snapshot.calls.items():
+            _add(calls, [*self.hop, *map(str, peer)], series, first_error=CALL_ERRORS)
+        yield calls
+        pools = GaugeMetricFamily(
             "http_client_open_connections",
-            "Connections to the upstream.",
-            labels=[*_HOP, "http_connection_state"],
+            "Connections to the upstreams.",
+            labels=[*_HOP, *_PEER, "http_connection_state"],
         )
-        for state, connections in snapshot.pool._asdict().items():
-            pool.add_metric([*self.hop, state], connections)
-        yield pool
+        for peer, pool in snapshot.pools.items():
+            for state, connections in pool._asdict().items():
+                pools.add_metric([*self.hop, *map(str, peer), state], connections)
+        yield pools
         faults = CounterMetricFamily(
             "mockservice_injected_faults", "Faults on demand.", labels=[*_HOP, "fault"]
         )
@@ -79,18 +86,19 @@ class _Page(NamedTuple):
         yield faults
         yield from _processes(snapshot.pids)
 
-    def _durations(
-        self, name: str, description: str, all_series: Sequence[Series], first_error: int
-    ) -> Metric:
-        """A histogram. Statuses from `first_error` on are errors ("HTTP metrics", `error.type`)."""
-        family = HistogramMetricFamily(name, description, labels=_OUTCOME, unit="seconds")
-        for series in all_series:
-            status = "_OTHER" if series.status < 0 else str(series.status or "")
-            is_error = series.status >= first_error or series.status == OTHER_ERROR
-            error_type = series.kind or (status if is_error else "")
-            labels = [*self.hop, status, error_type]
-            family.add_metric(labels, _buckets(series), series.sum)
-        return family
+
+def _add(
+    histogram: HistogramMetricFamily,
+    labels: Sequence[str],
+    all_series: Sequence[Series],
+    first_error: int,
+) -> None:
+    """Add time series. Statuses from `first_error` on are errors ("HTTP metrics", `error.type`)."""
+    for series in all_series:
+        status = "_OTHER" if series.status < 0 else str(series.status or "")
+        is_error = series.status >= first_error or series.status == OTHER_ERROR
+        error_type = series.kind or (status if is_error else "")
+        histogram.add_metric([*labels, status, error_type], _buckets(series), series.sum)
 
 
 def _buckets(series: Series) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:

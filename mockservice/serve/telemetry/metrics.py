@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mockservice.chain import Failure
+    from mockservice.serve.settings import UpstreamUrl
 
     # A list, as it is faster, or shared memory if there are several processes.
     Cells = list[float] | memoryview[float]
@@ -40,9 +41,18 @@ CALL_ERRORS: Final = 400
 """The first status that is an error, of requests and of upstream calls ("HTTP metrics",
 `error.type`)."""
 
+CLIENT_CLOSED: Final = 499
+"""The status of an answer that nobody waits for, as nginx logs it. It is never sent."""
+
 # All values of the labels, so that clients and upstreams cannot create new series. Status 0 stands
 # for no answer.
-_STATUSES: Final = (0, *(status.value for status in HTTPStatus), OTHER, OTHER_ERROR)
+_STATUSES: Final = (
+    0,
+    *(status.value for status in HTTPStatus),
+    CLIENT_CLOSED,
+    OTHER,
+    OTHER_ERROR,
+)
 _KINDS: Final = ("", *FAILURE_KINDS)
 
 # A row is one time series: a cell with the sum of the durations, then a cell for each bucket.
@@ -55,18 +65,27 @@ _ROWS: Final = len(_KINDS) * _ROW
 """Cells of one status."""
 _ROW_OF_KIND: Final = {kind: place * _ROW for place, kind in enumerate(_KINDS)}
 
-# The block of a process: two histograms, then single cells.
+# The block of a process: single cells, the histogram of the requests, then for each upstream the
+# histogram of the calls and the cells of the pool.
 _HISTOGRAM: Final = len(_STATUSES) * _ROWS
-_PID, _ACTIVE_REQUESTS, _ACTIVE_CONNECTIONS, _IDLE_CONNECTIONS = range(
-    2 * _HISTOGRAM, 2 * _HISTOGRAM + 4
-)
-_FAULTS: Final = 2 * _HISTOGRAM + 4
-_BLOCK: Final = _FAULTS + len(FAULT_KINDS)
+_PID, _ACTIVE_REQUESTS = range(2)
+_FAULTS: Final = 2
+_REQUESTS: Final = _FAULTS + len(FAULT_KINDS)
+_UPSTREAMS: Final = _REQUESTS + _HISTOGRAM
+_POOL: Final = 2
+_UPSTREAM: Final = _HISTOGRAM + _POOL
 _CELL_SIZE: Final = 8
 
 
+class Peer(NamedTuple):
+    """The host and port of an upstream ("HTTP metrics", `server.address` and `server.port`)."""
+
+    address: str
+    port: int
+
+
 class Pool(NamedTuple):
-    """The number of open connections to the upstream."""
+    """The number of open connections to an upstream."""
 
     active: int = 0
     """Connections with a call in flight."""
@@ -98,9 +117,9 @@ class Snapshot(NamedTuple):
     """The counts of all processes of the hop."""
 
     requests: Sequence[Series]
-    calls: Sequence[Series]
+    calls: Mapping[Peer, Sequence[Series]]
     active_requests: int
-    pool: Pool
+    pools: Mapping[Peer, Pool]
     faults: Mapping[str, int]
     """Injected faults by kind."""
     pids: Sequence[int]
@@ -178,35 +197,45 @@ class Durations:
 class Metrics:
     """The metrics of a hop. Create it before forking; then each process takes its block."""
 
-    def __init__(self, processes: int = 1) -> None:
-        self._blocks: list[Cells] = [[0.0] * _BLOCK]
+    def __init__(self, processes: int = 1, upstreams: Sequence[UpstreamUrl] = ()) -> None:
+        # URLs of the same host and port share the same series.
+        self._peers = list(dict.fromkeys(map(_peer, upstreams)))
+        size = _UPSTREAMS + len(self._peers) * _UPSTREAM
+        self._blocks: list[Cells] = [[0.0] * size]
         if processes > 1:
-            shared = memoryview(mmap.mmap(-1, processes * _BLOCK * _CELL_SIZE)).cast("d")
-            self._blocks = [
-                shared[start : start + _BLOCK] for start in range(0, len(shared), _BLOCK)
-            ]
-        self._pool: Callable[[], Pool] = Pool
+            shared = memoryview(mmap.mmap(-1, processes * size * _CELL_SIZE)).cast("d")
+            self._blocks = [shared[start : start + size] for start in range(0, len(shared), size)]
+        self._pools: dict[Peer, list[Callable[[], Pool]]] = {peer: [] for peer in self._peers}
         self.take(0)
 
     def take(self, process: int) -> None:
         """Count in the block of this process; the first process is 0."""
         self._own = self._blocks[process]
         self._own[_PID] = os.getpid()
-        self.requests = Durations(self._own, 0, REQUEST_ERRORS)
-        self.calls = Durations(self._own, _HISTOGRAM, CALL_ERRORS)
+        self.requests = Durations(self._own, _REQUESTS, REQUEST_ERRORS)
+        self._calls = {
+            peer: Durations(self._own, start, CALL_ERRORS) for peer, start in self._starts()
+        }
+
+    def calls(self, upstream: UpstreamUrl) -> Durations:
+        """The histogram of the calls to an upstream."""
+        return self._calls[_peer(upstream)]
 
     def count_fault(self, kind: str) -> None:
         """Count one injected fault of `FAULT_KINDS`."""
         self._own[_FAULTS + FAULT_KINDS.index(kind)] += 1
 
-    def watch(self, pool: Callable[[], Pool]) -> None:
-        """Publish the connections that `pool` reports."""
-        self._pool = pool
+    def watch(self, upstream: UpstreamUrl, pool: Callable[[], Pool]) -> None:
+        """Publish the connections to an upstream, which `pool` reports."""
+        self._pools[_peer(upstream)].append(pool)
 
     def publish(self) -> None:
         """Write the gauges into the block. Counters are there already."""
         self._own[_ACTIVE_REQUESTS] = self.requests.active
-        self._own[_ACTIVE_CONNECTIONS], self._own[_IDLE_CONNECTIONS] = self._pool()
+        for peer, start in self._starts():
+            pools = [pool() for pool in self._pools[peer]]
+            self._own[start + _HISTOGRAM] = sum(pool.active for pool in pools)
+            self._own[start + _HISTOGRAM + 1] = sum(pool.idle for pool in pools)
 
     def snapshot(self) -> Snapshot:
         """The counts of all processes so far. Thread-safe."""
@@ -214,10 +243,22 @@ class Metrics:
         cells = blocks[0] if len(blocks) == 1 else [sum(cell) for cell in zip(*blocks, strict=True)]
         return Snapshot(
             list(self.requests.series(cells)),
-            list(self.calls.series(cells)),
+            {peer: list(calls.series(cells)) for peer, calls in self._calls.items()},
             int(cells[_ACTIVE_REQUESTS]),
-            Pool(int(cells[_ACTIVE_CONNECTIONS]), int(cells[_IDLE_CONNECTIONS])),
+            {
+                peer: Pool(int(cells[start + _HISTOGRAM]), int(cells[start + _HISTOGRAM + 1]))
+                for peer, start in self._starts()
+            },
             {kind: int(cells[_FAULTS + place]) for place, kind in enumerate(FAULT_KINDS)},
             # A process that has just started has not written its pid yet.
             [int(block[_PID]) for block in blocks if block[_PID]],
         )
+
+    def _starts(self) -> Iterator[tuple[Peer, int]]:
+        """Where the cells of each upstream start."""
+        for place, peer in enumerate(self._peers):
+            yield peer, _UPSTREAMS + place * _UPSTREAM
+
+
+def _peer(upstream: UpstreamUrl) -> Peer:
+    return Peer(upstream.host, upstream.port)

@@ -11,7 +11,7 @@ from mockservice.propagation import ids_of, traceparent_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mockservice.serve.hop import Answer, Hop, Request
+    from mockservice.serve.hop import Answer, Cancelable, Hop, Request
     from mockservice.serve.settings import Settings
     from mockservice.serve.telemetry.logs import Logs
     from mockservice.serve.telemetry.metrics import Metrics
@@ -30,19 +30,19 @@ class ObservedHop:
     ) -> None:
         """`own_traceparent` returns the hop's span of the current request, if it is traced."""
         self._hop = hop
-        self._upstream = None if settings.upstream_url is None else settings.upstream_url.hop
+        self._upstreams = ",".join(url.hop for url in settings.upstream_urls) or None
         self._logs_all = settings.access_log
         self._requests = metrics.requests
         self._logs = logs
         self._own_traceparent = own_traceparent
         self._end = self._ended
 
-    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> Cancelable | None:
         """Reply with the hop's answer, and count it."""
         self._requests.active += 1
         own = None if self._own_traceparent is None else self._own_traceparent()
         # Cheaper than a closure.
-        self._hop.answer(request, partial(self._end, reply, request, own, perf_counter()))
+        return self._hop.answer(request, partial(self._end, reply, request, own, perf_counter()))
 
     def _ended(
         self,
@@ -85,13 +85,17 @@ class ObservedHop:
         status = answer.status
         failure = answer.failure
         error_type = None
+        upstreams = self._upstreams
         message = f"answered {status}"
         if failure is not None:
             error_type = failure.kind
             message = f"{failure.hop} {failure.kind}: {failure.reason}"
         elif status >= 500:
             error_type = str(status)
-            message = f"{self._upstream} answered {status}"
+            message = f"{upstreams} answered {status}"
+        if answer.failed_upstreams:
+            upstreams = ",".join(name for name, _ in answer.failed_upstreams)
+            message = "; ".join(f"{name} {reason}" for name, reason in answer.failed_upstreams)
         self._logs.write(
             "error" if status >= 500 else "info",
             message,
@@ -101,6 +105,6 @@ class ObservedHop:
             client_address=request and request.client_ip,
             http_response_status_code=status,
             error_type=error_type,
-            upstream=self._upstream,
+            upstream=upstreams,
             duration_ms=None if seconds is None else round(seconds * 1000, 3),
         )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.propagators.textmap import TextMapPropagator
 
-    from mockservice.serve.hop import Answer, Answers, Request
+    from mockservice.serve.hop import Answer, Answers, Cancelable, Request
     from mockservice.serve.settings import Settings
     from mockservice.serve.upstream import Outcome, Upstream
 
@@ -232,7 +232,7 @@ class TracedHop:
         self._spans = spans
         self._propagator = propagator
 
-    def answer(self, request: Request, reply: Callable[[Answer], None]) -> None:
+    def answer(self, request: Request, reply: Callable[[Answer], None]) -> Cancelable | None:
         """Reply with the hop's answer. The span is current while the hop calls its upstream."""
         carrier = values_by_name(request.lane_headers)
         context = self._propagator.extract(carrier, _NO_CONTEXT)
@@ -250,8 +250,9 @@ class TracedHop:
             reply(answer)
 
         self._spans.current = span
-        self._hop.answer(request, end)
+        call = self._hop.answer(request, end)
         self._spans.current = None
+        return call
 
 
 class TracedUpstream:
@@ -275,7 +276,9 @@ class TracedUpstream:
             "url.full": upstream.url.text,
         }
 
-    def get(self, headers: Headers, timeout: float, done: Callable[[Outcome], None]) -> None:
+    def get(
+        self, headers: Headers, timeout: float, done: Callable[[Outcome], None]
+    ) -> Cancelable | None:
         """GET the upstream with `headers` and the trace context of the client span."""
         server = self._spans.current
         parent = None if server is None else server.context
@@ -294,7 +297,7 @@ class TracedUpstream:
                 self._spans.end(span, *_ended(outcome.status, outcome.status >= 400))
             done(outcome)
 
-        self._upstream.get(headers, timeout, end)
+        return self._upstream.get(headers, timeout, end)
 
 
 def _check_exporter(env: Mapping[str, str]) -> None:

@@ -1,0 +1,93 @@
+"""The calls of a hop with several upstreams: all at the same time."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
+
+from mockservice.chain import MAX_TREE, Failure
+from mockservice.propagation import REMAINING_HEADER, Headers
+from mockservice.serve.upstream import MAX_BODY, Answer, UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mockservice.serve.hop import Calls, Cancelable
+    from mockservice.serve.upstream import Outcome, Outcomes
+
+_TOO_MANY: Final = f"more than {MAX_TREE} hops in the tree"
+_TOO_LONG: Final = f"answers of more than {MAX_BODY} bytes together"
+
+
+class FanOut:
+    """Calls several upstreams at the same time."""
+
+    def __init__(self, upstreams: Sequence[Calls], names: Sequence[str]) -> None:
+        """`names` are those by which failures name the upstreams."""
+        self.upstreams = tuple(zip(upstreams, names, strict=True))
+
+    def get(self, headers: Headers, timeout: float, done: Callable[[Outcomes], None]) -> Cancelable:
+        """GET all upstreams with `headers`.
+
+        Args:
+            headers: the headers for each upstream. `x-mock-hops-remaining` must be one of them:
+                each upstream gets its share.
+            timeout: seconds for each call, and so for all of them.
+            done: called once, when all calls have ended.
+        """
+        return _FannedOutCall(self, headers, timeout, done)
+
+
+class _FannedOutCall:
+    """One request to all upstreams."""
+
+    __slots__ = ("_calls", "_done", "_outcomes", "_pending", "_upstreams")
+
+    def __init__(
+        self,
+        fan_out: FanOut,
+        headers: Headers,
+        timeout: float,
+        done: Callable[[Outcomes], None],
+    ) -> None:
+        upstreams = self._upstreams = fan_out.upstreams
+        self._done = done
+        self._pending = len(upstreams)
+        self._outcomes: list[Outcome | None] = [None] * self._pending
+        self._calls: list[Cancelable | None] = [None] * self._pending
+        place_of_remaining = [name for name, _ in headers].index(REMAINING_HEADER)
+        remaining = int(headers[place_of_remaining][1])
+        for place, (upstream, name) in enumerate(upstreams):
+            # An equal share for each, the first ones one more.
+            share = (remaining + len(upstreams) - 1 - place) // len(upstreams)
+            end = partial(self._end, place)
+            if share == 0:
+                end(UpstreamError(508, Failure(name, "loop", _TOO_MANY)))
+                continue
+            own = headers.copy()
+            own[place_of_remaining] = (REMAINING_HEADER, b"%d" % share)
+            self._calls[place] = upstream.get(own, timeout, end)
+
+    def cancel(self) -> None:
+        """Cancel the calls that have not ended."""
+        for call, outcome in zip(self._calls, self._outcomes.copy(), strict=True):
+            if call is not None and outcome is None:
+                call.cancel()
+
+    def _end(self, place: int, outcome: Outcome) -> None:
+        self._outcomes[place] = outcome
+        self._pending -= 1
+        if not self._pending:
+            self._done(self._within_limit(cast("Outcomes", self._outcomes)))
+
+    def _within_limit(self, outcomes: Outcomes) -> Outcomes:
+        """The outcomes, with a failure in place of each answer that is too long beside the rest."""
+        size = 0
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, Answer):
+                if size + len(outcome.body) > MAX_BODY:
+                    failure = Failure(self._upstreams[place][1], "invalid", _TOO_LONG)
+                    outcomes[place] = UpstreamError(502, failure)
+                else:
+                    size += len(outcome.body)
+        return outcomes
