@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mockservice.manifests.hosts import ALL_SIDECARS, full_host
 from mockservice.mesh.model import (
-    PERCENT_OF_ALL,
     Destination,
     Fault,
     HeaderChanges,
@@ -20,10 +19,16 @@ from mockservice.mesh.model import (
     RouteTable,
     Subset,
     Text,
+    selects,
 )
 
 if TYPE_CHECKING:
     from mockservice.mesh.fields import Fields
+
+
+# The labels of the gateway that Istio installs by default.
+_GATEWAY_LABELS: Final = (("app", "istio-ingressgateway"), ("istio", "ingressgateway"))
+_LEAST_DURATION: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,9 @@ def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> N
     """Read a Gateway's `spec` and add it to the ingress."""
     with spec:
         labels = spec.pairs("selector")
+        if not selects(labels, _GATEWAY_LABELS):
+            wanted = " or ".join(f"{name}: {value}" for name, value in _GATEWAY_LABELS)
+            spec.refuse("selector", f"selects no gateway: the one of local lanes has {wanted}")
         hosts: list[str] = []
         for server in spec.objects("servers"):
             with server:
@@ -145,7 +153,7 @@ def _read_route(route: Fields, namespace: str) -> Route:
             headers=_read_headers(route),
             rewrite_uri=rewrite_uri or None,
             rewrite_authority=rewrite_authority or None,
-            timeout=route.seconds("timeout"),
+            timeout=_duration(route, "timeout"),
             retries=route.optional("retries", _read_retries),
             fault=route.optional("fault", _read_fault),
             source=route.source,
@@ -208,7 +216,7 @@ def _read_retries(retries: Fields) -> Retries:
     with retries:
         return Retries(
             attempts=retries.number("attempts", 0),
-            per_try_timeout=retries.seconds("perTryTimeout"),
+            per_try_timeout=_duration(retries, "perTryTimeout"),
             on=retries.text("retryOn") or None,
         )
 
@@ -216,11 +224,24 @@ def _read_retries(retries: Fields) -> Retries:
 def _read_fault(fault: Fields) -> Fault:
     with fault, fault.object("delay") as delay, fault.object("abort") as abort:
         return Fault(
-            delay=delay.seconds("fixedDelay"),
-            delay_percent=delay.percent("percentage", PERCENT_OF_ALL),
+            delay=_duration(delay, "fixedDelay"),
+            delay_percent=_percent(delay),
             abort_status=abort.number("httpStatus"),
-            abort_percent=abort.percent("percentage", PERCENT_OF_ALL),
+            abort_percent=_percent(abort),
         )
+
+
+def _percent(fault: Fields) -> float:
+    """The percentage of a fault, which hits no request without one, as in Istio."""
+    return fault.percent("percentage", float(fault.number("percent", 0)))
+
+
+def _duration(fields: Fields, name: str) -> float | None:
+    """A duration in seconds that Istio's validation takes."""
+    seconds = fields.seconds(name)
+    if seconds is not None and seconds < _LEAST_DURATION:
+        fields.refuse(name, "must be at least 1ms")
+    return seconds
 
 
 def read_destination_rule(
@@ -254,8 +275,8 @@ def _read_outliers(outliers: Fields) -> OutlierDetection:
         return OutlierDetection(
             consecutive_5xx=outliers.number("consecutive5xxErrors"),
             consecutive_gateway_errors=outliers.number("consecutiveGatewayErrors"),
-            interval=outliers.seconds("interval"),
-            base_ejection_time=outliers.seconds("baseEjectionTime"),
+            interval=_duration(outliers, "interval"),
+            base_ejection_time=_duration(outliers, "baseEjectionTime"),
             max_ejection_percent=outliers.number("maxEjectionPercent"),
             min_health_percent=outliers.number("minHealthPercent"),
         )

@@ -168,9 +168,9 @@ class Fault:
     """Requests that are delayed, or answered with a status and without a pod."""
 
     delay: float | None = None
-    delay_percent: float = PERCENT_OF_ALL
+    delay_percent: float = 0.0
     abort_status: int | None = None
-    abort_percent: float = PERCENT_OF_ALL
+    abort_percent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

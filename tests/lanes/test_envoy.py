@@ -156,7 +156,7 @@ def test_a_routes_action(changes: dict[str, Any], expected: dict[str, Any]) -> N
     ("fault", "expected"),
     [
         (
-            Fault(delay=2),
+            Fault(delay=2, delay_percent=100),
             {
                 "delay": {
                     "fixed_delay": "2s",

@@ -48,14 +48,23 @@ ROUTES = [
     ),
     matching(V1, {"uri": {"prefix": "/old"}}, rewrite={"uri": "/healthz"}),
     matching([to(HOP, "slow")], {"uri": {"prefix": "/timeout"}}, timeout="100ms"),
-    matching(V1, {"uri": {"prefix": "/abort"}}, fault={"abort": {"httpStatus": 418}}),
+    matching(
+        V1,
+        {"uri": {"prefix": "/abort"}},
+        fault={"abort": {"httpStatus": 418, "percentage": {"value": 100}}},
+    ),
+    # Without a percentage, no request is hit.
+    matching(V1, {"uri": {"prefix": "/never"}}, fault={"abort": {"httpStatus": 418}}),
     matching(
         V1,
         {"uri": {"prefix": "/half"}},
         fault={"abort": {"httpStatus": 418, "percentage": {"value": 50}}},
     ),
     matching(
-        V1, {"uri": {"prefix": "/delay"}}, timeout="5s", fault={"delay": {"fixedDelay": "300ms"}}
+        V1,
+        {"uri": {"prefix": "/delay"}},
+        timeout="5s",
+        fault={"delay": {"fixedDelay": "300ms", "percentage": {"value": 100}}},
     ),
     matching([to(HOP, "v1", 100), to(HOP, "v2", 0)], {"uri": {"prefix": "/nothing-for-v2"}}),
     matching([to(HOP, "none", fallback={"target": {"subset": "v2"}})], {"uri": {"exact": "/none"}}),
@@ -89,7 +98,10 @@ def running(move_to: MoveTo) -> RunningLanes:
             "spec": {
                 "hosts": ["hole"],
                 "http": [
-                    {"route": [to("hole")], "fault": {"delay": {"fixedDelay": "60s"}}},
+                    {
+                        "route": [to("hole")],
+                        "fault": {"delay": {"fixedDelay": "60s", "percent": 100}},
+                    },
                 ],
             },
         },
@@ -169,6 +181,7 @@ def test_a_timeout_ends_the_request(running: RunningLanes) -> None:
 
 def test_faults_abort_and_delay(running: RunningLanes) -> None:
     assert running.get("/abort").status == 418
+    assert {running.get("/never").status for _ in range(20)} == {200}
     assert {running.get("/half").status for _ in range(25)} == {200, 418}
     assert running.versions("/delay") == "v1"
 

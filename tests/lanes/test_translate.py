@@ -175,8 +175,12 @@ def request_changes(**changes: Any) -> Headers:
             Route((TO_A,), fault=Fault(delay=2, delay_percent=0.5)),
         ),
         (
-            {"fault": {"abort": {"httpStatus": 503}}},
-            Route((TO_A,), fault=Fault(abort_status=503)),
+            {"fault": {"abort": {"httpStatus": 503, "percent": 30}}},
+            Route((TO_A,), fault=Fault(abort_status=503, abort_percent=30)),
+        ),
+        (
+            {"fault": {"abort": {"httpStatus": 503}, "delay": {"fixedDelay": "1s"}}},
+            Route((TO_A,), fault=Fault(delay=1, delay_percent=0, abort_status=503)),
         ),
     ],
 )
@@ -441,6 +445,12 @@ _CONTAINER = "spec.template.spec.containers[0]"
         ("ASMSwimLaneGroup", "spec.isPermissive", "yes"),
         ("ASMSwimLaneGroup", "spec.permissiveModeConfiguration", {"traceHeader": 'a"b'}),
         ("ASMSwimLane", "spec.more", 1),
+        ("Gateway", "spec.selector", {"istio": "egressgateway"}),
+        ("Gateway", "spec.selector", {"istio": "ingressgateway", "team": "shop"}),
+        ("VirtualService", "spec.http[0].timeout", "0s"),
+        ("VirtualService", "spec.http[0].timeout", "0.5ms"),
+        ("VirtualService", "spec.http[0].fault.delay.fixedDelay", "0s"),
+        ("VirtualService", "spec.http[0].retries.perTryTimeout", "0s"),
         ("ASMSwimLane", "spec.ingressRules", [{"match": {"uri": {"exact": "/"}, "port": 80}}]),
         ("HTTPRoute", "spec.rules[0].matches[0].queryParams", [{"name": "a", "value": "b"}]),
         ("HTTPRoute", "spec.rules[0].filters", [{"type": "RequestMirror", "requestMirror": {}}]),
@@ -527,7 +537,8 @@ def _set(target: Any, field: str, value: Any) -> None:
     """Set a field such as `spec.http[0].timeout`."""
     *path, last = field.replace("[", ".[").split(".")
     for step in path:
-        target = target[int(step[1:-1])] if step.startswith("[") else target[step]
+        is_index = step.startswith("[")
+        target = target[int(step[1:-1])] if is_index else target.setdefault(step, {})
     target[last] = value
 
 

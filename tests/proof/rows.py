@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.proof import clients, collectors, fuzz, kills, limits, rolling, soak, upstreams
+from tests.proof import clients, collectors, fuzz, kills, limits, rolling, soak, trees, upstreams
 
 if TYPE_CHECKING:
     from tests.proof.finding import Prove
@@ -18,6 +18,7 @@ ROWS: dict[str, dict[str, Prove]] = {
         "upstreams": upstreams.prove,
         "clients": clients.prove,
         "fuzz": fuzz.prove,
+        "trees": trees.prove,
         "limits": limits.prove,
     },
 }
