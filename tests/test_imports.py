@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 
 import grimp
@@ -13,3 +15,12 @@ def test_imports_have_no_cycle() -> None:
     modules = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
     assert "mockservice.serve.server" in modules["mockservice.serve.command"]
     TopologicalSorter(modules).prepare()
+
+
+def test_bad_input_is_told_without_importing_an_http_client() -> None:
+    code = (
+        "import sys, mockservice.lanes.run, mockservice.probe.command, mockservice.verify.run\n"
+        "print('mockservice.lanes.local' in sys.modules, 'aiohttp' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"

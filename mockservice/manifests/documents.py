@@ -7,6 +7,7 @@ documents per file, and the items of a `kind: List`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -154,9 +155,27 @@ def read_nodes(path: Path) -> Iterator[tuple[yaml.Node, Any]]:
     Raises:
         ManifestError: the file cannot be read, is too large or not valid YAML.
     """
-    loader: _Loader | None = None
+    text = _text(path)
+    count = 0
+    # libyaml accepts tabs that PyYAML refuses.
+    if yaml.__with_libyaml__ and "\t" not in text:
+        try:
+            for pair in _read_nodes(path, text, _FastLoader):
+                yield pair
+                count += 1
+            return
+        except ManifestError:
+            # The other loader says what is wrong.
+            pass
+    yield from islice(_read_nodes(path, text, _Loader), count, None)
+
+
+def _read_nodes(
+    path: Path, text: str, loader_type: type[_Loader | _FastLoader]
+) -> Iterator[tuple[yaml.Node, Any]]:
+    loader: _Loader | _FastLoader | None = None
     try:
-        loader = _Loader(_text(path))
+        loader = loader_type(text)
         while (node := _next(loader)) is not None:
             if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
                 continue
@@ -194,7 +213,7 @@ def _text(path: Path) -> str:
         raise ManifestError(f"{path}: must be UTF-8 text") from None
 
 
-def _next(loader: _Loader) -> yaml.Node | None:
+def _next(loader: _Loader | _FastLoader) -> yaml.Node | None:
     return loader.get_node() if loader.check_node() else None
 
 
@@ -239,12 +258,12 @@ def _document(path: Path, node: yaml.MappingNode, body: dict[str, Any]) -> Docum
     return Document(path, line, body, node)
 
 
-class _Loader(yaml.SafeLoader):
+class _Rules(yaml.constructor.SafeConstructor, yaml.resolver.Resolver):
     """YAML as Kubernetes reads it: keys are unique strings, and dates are strings."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - declared so by PyYAML
         first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        for first, resolvers in yaml.resolver.Resolver.yaml_implicit_resolvers.items()
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -261,6 +280,27 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+class _Loader(_Rules, yaml.SafeLoader):
+    """PyYAML's own parser, whose messages people know."""
+
+
+# PyYAML may have been built without libyaml.
+if yaml.__with_libyaml__:
+    from yaml._yaml import CParser
+
+    class _FastLoader(_Rules, yaml.composer.Composer, CParser):
+        """libyaml's parser, which is several times as fast.
+
+        Its events become nodes here: its own composer crashes where nodes are nested too deeply.
+        """
+
+        def __init__(self, text: str) -> None:
+            CParser.__init__(self, text)
+            yaml.composer.Composer.__init__(self)
+            yaml.constructor.SafeConstructor.__init__(self)
+            yaml.resolver.Resolver.__init__(self)
 
 
 def _size(node: yaml.Node, sizes: dict[int, int]) -> int:

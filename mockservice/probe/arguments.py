@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from mockservice.probe.judge import Judge
 
+MAX_CONCURRENCY: Final = 256
+"""Requests under way at once."""
 MAX_TIMEOUT: Final = 3600.0
 """Seconds."""
 

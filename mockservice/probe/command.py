@@ -7,8 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from mockservice.mesh.errors import RefusedError
-from mockservice.probe import arguments, run
-from mockservice.probe.load import MAX_CONCURRENCY, Load
+from mockservice.probe import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +43,16 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = _parser()
     options = parser.parse_args(argv)
+    try:
+        judge = arguments.judge(parser, options)
+    except RefusedError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"mockservice probe: {problem}\n")
+        return 2
+    # The HTTP client takes long to import: bad input is told without it.
+    from mockservice.probe import run
+    from mockservice.probe.load import Load
+
     load = Load(
         options.url,
         requests=options.n,
@@ -51,12 +60,6 @@ def main(argv: Sequence[str]) -> int:
         headers=tuple(options.header),
         timeout=options.timeout,
     )
-    try:
-        judge = arguments.judge(parser, options)
-    except RefusedError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"mockservice probe: {problem}\n")
-        return 2
     return run.run(load, judge, options.expect, as_json=options.json)
 
 
@@ -73,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--concurrency",
         metavar="N",
-        type=arguments.whole(MAX_CONCURRENCY),
+        type=arguments.whole(arguments.MAX_CONCURRENCY),
         default=4,
         help="requests under way at once (4)",
     )

@@ -22,7 +22,6 @@ from mockservice.chain import JSON_TYPE, Chain
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-MAX_CONCURRENCY: Final = 256
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of an answer that are read."""
 

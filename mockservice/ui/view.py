@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mockservice.probe import arguments
 from mockservice.probe.judge import ByVersion
-from mockservice.probe.load import MAX_CONCURRENCY, Load
+from mockservice.probe.load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +70,7 @@ class View:
         host = tuple(field for field in self.headers if field[0] == "host")
         return Load(
             self.url,
-            concurrency=MAX_CONCURRENCY,
+            concurrency=arguments.MAX_CONCURRENCY,
             rate=controls.rate,
             headers=(*host, *controls.headers),
             timeout=self.timeout,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from mockservice.probe.findings import Findings
 from mockservice.probe.judge import ByMap
-from mockservice.probe.load import Load, send
 from mockservice.probe.split import requests_for, split_of
 from mockservice.probe.tally import Tally
 from mockservice.probe.verdicts import SPLIT
@@ -99,6 +98,9 @@ async def enter(
 
 
 async def _enter(gateway_url: str, lane_map: LaneMap, entrance: Entrance, requests: int) -> Entered:
+    # The HTTP client takes long to import, and manifests that are refused need none.
+    from mockservice.probe.load import Load, send
+
     load = Load(
         f"{gateway_url}{entrance.path}",
         entrance.method,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from mockservice.manifests.documents import MAX_FILE, ManifestError, read
+from mockservice.manifests.documents import MAX_FILE, ManifestError, read, read_nodes
+from tests.manifests.folders import K8S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,3 +206,20 @@ def test_paths_without_manifests_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").mkdir()
     (tmp_path / "a.yaml").unlink()
     assert _refusal(tmp_path) == f"{tmp_path}/b.yaml: is a directory"
+
+
+def test_both_parsers_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = sorted(K8S.rglob("*.yaml"))
+    assert yaml.__with_libyaml__
+    fast = [[(_lines(node), body) for node, body in read_nodes(file)] for file in files]
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    slow = [[(_lines(node), body) for node, body in read_nodes(file)] for file in files]
+    assert len(files) > 40
+    assert fast == slow
+
+
+def _lines(node: yaml.Node) -> list[Any]:
+    """The lines of a node and of all nodes in it."""
+    inner = node.value if isinstance(node.value, list) else []
+    nodes = [one for part in inner for one in (part if isinstance(part, tuple) else (part,))]
+    return [node.start_mark.line, *map(_lines, nodes)]

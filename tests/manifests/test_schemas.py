@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +25,22 @@ pytestmark = pytest.mark.slow
 _SHAPES = {**asm.SHAPES, **shapes_of_others.SHAPES}
 
 
+@cache
+def _kubernetes_validate() -> Any:
+    """Imported here and once: it takes a second, which no other worker of pytest waits for."""
+    # For formats of URLs, which nothing here asks for, jsonschema would build grammars.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    from kubernetes_validate import utils  # type: ignore[import-untyped]
+
+    # Each call would parse all definitions of its version anew.
+    utils.schema_contents = cache(utils.schema_contents)
+    return utils
+
+
 def _schema_problems(document: Document) -> Iterator[str]:
     group = document.api_version.rpartition("/")[0]
     if group in ("", "apps"):
-        # Imported here, as that takes a second in each worker of pytest.
-        import kubernetes_validate  # type: ignore[import-untyped]
-
+        kubernetes_validate = _kubernetes_validate()
         # The first release with preStop's `sleep` enabled by default, and the latest known one.
         for version in ("1.30", kubernetes_validate.latest_version()):
             try:

@@ -63,9 +63,13 @@ def gateway(
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Keep quiet."""
 
-    server = ThreadingHTTPServer((address or new_address(), 8000), Handler)
-    server.daemon_threads = True
-    server.block_on_close = False
+    class Server(ThreadingHTTPServer):
+        # A client that finds the queue full tries again a second later.
+        request_queue_size = 256
+        daemon_threads = True
+        block_on_close = False
+
+    server = Server((address or new_address(), 8000), Handler)
     asked = Gateway(f"http://{server.server_address[0]!s}:8000/mock")
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
