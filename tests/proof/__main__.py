@@ -37,7 +37,7 @@ def main() -> int:
     for name in arguments.rows or rows:
         for finding in rows[name](extent):
             _print_finding(finding)
-            holds = holds and finding.holds
+            holds = holds and finding.holds is not False
     seconds = time.monotonic() - begin
     verdict = "all holds" if holds else "not all holds"
     sys.stdout.write(f"{verdict}, after {seconds:.0f} s\n")
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def _print_finding(finding: Finding) -> None:
-    verdict = "holds" if finding.holds else "FAILS"
+    verdict = {True: "holds", False: "FAILS", None: "cannot be told here"}[finding.holds]
     _print(finding.what, finding.amount, finding.seen, finding.limit, verdict)
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.proof.finding import Extent, Prove
+from tests.proof.finding import Extent, Prove, Ratio
 from tests.proof.grammar import Grammar
 from tests.proof.processes import Said, heard, stop
 from tests.proof.reading import read, unsupported
@@ -25,6 +25,22 @@ def test_it_holds(prove: Prove) -> None:
     findings = list(prove(Extent(short=True, seed=_SEED)))
     assert findings
     assert [finding for finding in findings if not finding.holds] == []
+
+
+@pytest.mark.parametrize(
+    ("ratios", "holds"),
+    [
+        ([0.95, 0.99, 1.0, 1.1], True),
+        ([0.5, 0.9, 0.95, 1.4], True),
+        ([0.85, 0.86, 0.87, 0.88], False),
+        ([0.82, 0.85, 0.88, 0.9], False),
+        ([0.5, 0.7, 0.9, 1.2], None),
+    ],
+)
+def test_a_ratio_is_told_where_pairs_of_rounds_agree(
+    ratios: list[float], holds: bool | None
+) -> None:
+    assert Ratio.of([(ratio * 1000, 1000) for ratio in ratios]).is_at_least(0.9) is holds
 
 
 @pytest.mark.parametrize("row", ANSWERED, ids=lambda row: row.rule)
