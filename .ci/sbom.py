@@ -56,7 +56,11 @@ def _add(component: dict[str, Any], installed: dict[str, Any]) -> None:
     file = installed["download_info"]
     hashes = [{"alg": "SHA-256", "content": file["archive_info"]["hashes"]["sha256"]}]
     reference = {"type": "distribution", "url": file["url"], "hashes": hashes}
-    component.setdefault("externalReferences", []).append(reference)
+    # What metadata calls a download may be a page.
+    others = [
+        ref for ref in component.get("externalReferences", ()) if ref["type"] != "distribution"
+    ]
+    component["externalReferences"] = [*others, reference]
     if "licenses" not in component and "license" in installed["metadata"]:
         name = installed["metadata"]["license"]
         component["licenses"] = [{"license": {"name": name, "acknowledgement": "declared"}}]

@@ -109,7 +109,7 @@ def test_the_label_says_the_version(image: str) -> None:
 
 
 def test_the_image_holds_a_plain_install_and_nothing_else(image: str) -> None:
-    absent = ("envoy", "yaml", "pip", "setuptools", "hatchling", "cyclonedx", "pytest")
+    absent = ("envoy", "pip", "setuptools", "hatchling", "cyclonedx", "pytest")
     code = f"import importlib.util as i; print([m for m in {absent} if i.find_spec(m)])"
     assert run_python(image, "-c", code) == "[]"
     assert docker("run", "--rm", image, "--version") == f"mockservice {__version__}"
@@ -166,7 +166,7 @@ def test_the_sbom_says_nothing_of_when_it_was_made(sbom: dict[str, Any]) -> None
 
 
 def test_the_service_starts_from_bytecode(image: str) -> None:
-    modules = "command healthcheck injector telemetry.exposition telemetry.tracing"
+    modules = "command healthcheck fan_out injector telemetry.exposition telemetry.tracing"
     imports = [f"import mockservice.serve.{module}" for module in modules.split()]
     code = "; ".join(["import mockservice.cli", *imports])
     loaded = run_python(image, "-v", "-c", code)
