@@ -70,6 +70,7 @@ _FOLLOWING: Final = {
     "->": ("hop", "["),
     "]": (";", "]"),
 }
+_BRANCHES: Final = re.compile(r"->\s*\[")
 _TOKEN: Final = re.compile(r"->|[\[\];]|(?:\\.|(?!->)[^\[\];\\])+")
 
 
@@ -219,7 +220,7 @@ def _case(file: _File, number: int, case: dict[str, Any]) -> Case:
 
 def _drawn(chain: str) -> str | None:
     """A chain as the probe draws it, whatever spaces it is written with; None if it is not one."""
-    if re.search(r"->\s*\[", chain):
+    if ";" in chain and _BRANCHES.search(chain):
         return _drawn_tree(chain)
     parts = [part.strip() for part in chain.split("->")]
     return " -> ".join(parts) if all(map(_HOP.fullmatch, parts)) else None

@@ -66,6 +66,8 @@ TREE = "web(v1) -> [orders(v1) -> [stock(unreachable); price(v1) -> users(v1)]; 
     ("written", "drawn"),
     [
         (TREE, TREE),
+        # Brackets may be in the name of an app.
+        ("front(base)->[x](base)", "front(base) -> [x](base)"),
         (TREE.replace(" ", ""), TREE.replace("(no hop)", "(nohop)")),
         (TREE.replace("; ", "\n ;  "), TREE),
         (r"web(v1)->[a\; b(v\]);\[c(1)]", r"web(v1) -> [a\; b(v\]); \[c(1)]"),
