@@ -75,9 +75,14 @@ class TextReport:
             self._out.print(Text.assemble("ui      ", (page, "bold")))
 
     def _lanes(self, lane_map: LaneMap) -> None:
-        """Print what each lane is owed, and what there is to be told of the manifests."""
+        """Print what each lane is owed, who calls whom, and the notes on the manifests."""
         if lane_map.lanes:
             self._out.print(_lane_table(lane_map))
+        calls = _calls(lane_map)
+        if any(len(callees) > 1 for callees in calls.values()):
+            # The columns of the table tell a chain, but not a tree.
+            callers = (f"{app} -> {', '.join(callees)}" for app, callees in calls.items())
+            self._out.print(Text(f"calls: {'; '.join(callers)}"))
         for note in lane_map.notes:
             self._out.print(Text(f"note: {note}"))
         self._out.print()
@@ -125,7 +130,11 @@ class JsonReport:
         """Write the gateway, the pods and the URL of the page."""
         self._is_running = True
         lane_map = lanes.lane_map
-        told = {"lanes": _lanes(lane_map), "notes": [note.text for note in lane_map.notes]}
+        told = {
+            "calls": _calls(lane_map),
+            "lanes": _lanes(lane_map),
+            "notes": [note.text for note in lane_map.notes],
+        }
         self._write_pods(event, lanes, told if page is None else {"page": page, **told})
 
     def changed(self, lanes: LocalLanes) -> None:
@@ -183,6 +192,12 @@ def _owed(owed: Owed | None) -> str:
     if owed is None:
         return "any"
     return str(owed) if owed.is_own or not owed.versions else f"({owed})"
+
+
+def _calls(lane_map: LaneMap) -> dict[str, list[str]]:
+    """The apps that each app calls, in call order; without the apps that call none."""
+    topology = lane_map.topology
+    return {app: callees for app in topology.apps if (callees := topology.callees(app))}
 
 
 def _lanes(lane_map: LaneMap) -> list[dict[str, Any]]:

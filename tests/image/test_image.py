@@ -272,7 +272,7 @@ def compose() -> Iterator[tuple[str, ...]]:
     """The start of a `docker compose` command line for this test's project."""
     command = ("compose", "--project-name", PROJECT)
     yield command
-    docker(*command, "down", "--volumes", COMPOSE_PROFILES="tracing")
+    docker(*command, "down", "--volumes", "--remove-orphans", COMPOSE_PROFILES="tracing")
 
 
 def compose_chain(compose: tuple[str, ...]) -> str:
@@ -295,6 +295,18 @@ def test_compose_publishes_the_chain_at_its_first_hop_alone(compose: tuple[str, 
         for port in ports or []
     ]
     assert published == [{"HostIp": "127.0.0.1", "HostPort": "8000"}]
+
+
+def test_compose_runs_the_shop(compose: tuple[str, ...]) -> None:
+    command = (*compose, "--file", "k8s/shop/compose.yaml")
+    docker(*command, "up", "--build", "--wait")
+    web, orders, stock, price, users = (
+        f"-> {app}(version: v1, ip: {ip_of(container, f'{PROJECT}_default')})"
+        for app in ("web", "orders", "stock", "price", "users")
+        for container in [docker(*command, "ps", "--quiet", app)]
+    )
+    tree = f"{web}[{orders}[{stock}; {price}{users}]; {users}]"
+    assert request("http://127.0.0.1:8000/").text == tree
 
 
 def test_the_tracing_profile_makes_one_trace(compose: tuple[str, ...]) -> None:

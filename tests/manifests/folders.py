@@ -28,10 +28,17 @@ LANES = {
     "release-v3/istio": ("workloads", "release-v3/workloads"),
     "failing-v3/roll-back/asm": ("workloads", "failing-v3/workloads"),
     "failing-v3/roll-back/istio": ("workloads", "failing-v3/workloads"),
+    "shop/strict": ("shop/workloads",),
+    "shop/permissive": ("shop/workloads",),
 }
 """Each lane folder with the folders that are applied together with it."""
 
-FOLDERS = sorted({str(file.parent.relative_to(K8S)) for file in K8S.rglob("*.yaml")})
+COMPOSE = "compose.yaml"
+"""Files of this name are no manifests."""
+
+FOLDERS = sorted(
+    {str(file.parent.relative_to(K8S)) for file in K8S.rglob("*.yaml") if file.name != COMPOSE}
+)
 """All folders with manifests."""
 
 

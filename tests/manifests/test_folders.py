@@ -121,7 +121,7 @@ def test_all_hops_run_the_image_of_this_version() -> None:
 
 
 def _all_text() -> list[str]:
-    return [file.read_text() for file in K8S.rglob("*.yaml")]
+    return [file.read_text() for folder in FOLDERS for file in (K8S / folder).glob("*.yaml")]
 
 
 @pytest.mark.parametrize("lane_folder", LANES)
@@ -129,7 +129,8 @@ def test_waves_go_from_the_workloads_to_the_way_in(lane_folder: str) -> None:
     waves: dict[str, set[int]] = {}
     for document in together(lane_folder):
         annotations = document.body["metadata"].get("annotations", {})
-        role = "way in" if document.name == "mock" and "Lane" not in document.kind else ""
+        is_way_in = document.name in ("mock", "shop") and "Lane" not in document.kind
+        role = "way in" if is_way_in else ""
         wave = int(annotations.get(_WAVE, 0))
         waves.setdefault(role or document.kind, set()).add(wave)
     expected = {

@@ -39,6 +39,9 @@ _OWED = {
     "release-v3/istio": _THREE,
     "failing-v3/roll-back/asm": _THREE,
     "failing-v3/roll-back/istio": _THREE,
+    # In call order: web, orders, stock, price, users.
+    "shop/strict": {"v1": "v1 v1 v1 v1 v1", "v2": "v2 v2 v2 v2 v2"},
+    "shop/permissive": {"s1": "v1 v1 v1 v1 v1", "s2": "(v1) v2 (v1) (v1) v2"},
 }
 
 
