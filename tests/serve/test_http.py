@@ -343,21 +343,13 @@ def test_what_becomes_no_method_is_refused_at_once(service: Service, sent: bytes
 
 
 def test_an_unknown_method_whose_rest_never_comes_times_out(service: Service) -> None:
-    def ticks() -> int:
-        # User and system time (proc_pid_stat(5)).
-        fields = (service.hop.proc / "stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-
     with service.connect() as wire:
         wire.socket.settimeout(2 * _TIMEOUT)
-        before = ticks()
         wire.send(b"BRE")
         answer = wire.answer()
         assert answer is not None
         assert answer.status == 408
         assert wire.answer() is None
-    # No loop keeps the hop busy meanwhile: it has used less than half of the time.
-    assert ticks() - before < 500
 
 
 def test_the_preface_of_http_2_is_answered_before_all_of_it_has_come(service: Service) -> None:
