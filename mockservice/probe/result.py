@@ -153,8 +153,8 @@ def faults_of(result: Result) -> dict[int, Fault]:
     tree = chain.tree()
     faults = {
         place: fault
-        for place, end in enumerate(tree.ends)
-        if (fault := _fault_at(tree, end, status)) is not None
+        for place, (end, upstream) in enumerate(zip(tree.ends, _upstreams(tree), strict=True))
+        if (fault := _fault_at(tree, end, upstream, status)) is not None
     }
     if not faults and status >= 300:
         # No branch says that it failed: the hop that all of them follow does.
@@ -162,8 +162,25 @@ def faults_of(result: Result) -> dict[int, Fault]:
     return faults
 
 
-def _fault_at(tree: Tree, end: End, status: int) -> Fault | None:
-    """The fault of one branch, in an answer of this status."""
+def _upstreams(tree: Tree) -> Iterator[str]:
+    """For each branch a name for what is behind its last hop and is no hop itself."""
+    numbers: dict[int, Iterator[int]] = {}
+    for end in tree.ends:
+        if end.last is None:
+            yield GATEWAY
+            continue
+        hop = tree.hops[end.last]
+        name = f"{hop.app}'s upstream"
+        if hop.upstreams:
+            if end.last not in numbers:
+                without = [number for number, one in enumerate(hop.upstreams, 1) if not one.hops]
+                numbers[end.last] = iter(without)
+            name = f"{name} {next(numbers[end.last])} of {len(hop.upstreams)}"
+        yield name
+
+
+def _fault_at(tree: Tree, end: End, upstream: str, status: int) -> Fault | None:
+    """The fault of one branch, in an answer of this status, at its last hop or that upstream."""
     if end.error is not None:
         error = end.error
         reason = f"{error.kind}: {error.reason}"[:MAX_REASON]
@@ -177,7 +194,7 @@ def _fault_at(tree: Tree, end: End, status: int) -> Fault | None:
     after = branch_to(tree, tree.callers[end.last])
     if end.upstream_body is None and not last.upstreams:
         return Fault(status, last.app, "answered with this status", after)
-    return Fault(status, f"{last.app}'s upstream", body or "no chain in the answer", after)
+    return Fault(status, upstream, body or "no chain in the answer", after)
 
 
 def _may_have_failed(last: Hop, end: End) -> bool:

@@ -167,8 +167,8 @@ def test_without_manifests_a_baseline_may_stand_in_anywhere() -> None:
 @pytest.mark.parametrize(
     ("place", "instead", "said"),
     [
-        (STOCK, NO_ROUTE, "orders's upstream"),
-        (USERS, NO_ROUTE, "web's upstream"),
+        (STOCK, NO_ROUTE, "orders's upstream 1 of 2"),
+        (USERS, NO_ROUTE, "web's upstream 2 of 2"),
         (PRICES_USERS, NO_PODS, "price's upstream"),
     ],
 )
@@ -216,7 +216,7 @@ def test_a_missing_hop_hides_no_failure_and_no_leak_of_other_branches(tmp_path: 
     assert (tally.failed, tally.failed_untold) == (1, 1)
     assert health(tally).reasons == (
         "1 of 1 request failed",
-        "502 at orders's upstream after web: no chain in the answer (1)",
+        "502 at orders's upstream 1 of 2 after web: no chain in the answer (1)",
         "502 at users.default after web: unreachable: connection refused (1)",
     )
 
@@ -233,7 +233,9 @@ def test_a_strict_lane_without_pods_in_one_branch_is_owed_that_failure(tmp_path:
     assert not health(tally).holds
     assert tally.failed == 1
     assert sum(tally.owed_faults.values()) == 2
-    assert list(tally.faults) == [Fault(502, "orders's upstream", "no healthy upstream", "web")]
+    assert list(tally.faults) == [
+        Fault(502, "orders's upstream 1 of 2", "no healthy upstream", "web")
+    ]
 
 
 def _failed(*places: int) -> Result:
@@ -273,8 +275,13 @@ def test_every_branch_that_fails_is_a_fault_of_the_request(places: tuple[int, ..
     [
         # Someone else may answer in a branch.
         ({USERS: HELLO}, 200, []),
-        ({USERS: HELLO, STOCK: DOWN}, 502, ["users.default", "web's upstream"]),
-        ({USERS: NO_PODS}, 503, ["web's upstream"]),
+        ({USERS: HELLO, STOCK: DOWN}, 502, ["users.default", "web's upstream 2 of 2"]),
+        (
+            {ORDERS: NO_PODS, USERS: NO_PODS},
+            503,
+            ["web's upstream 1 of 2", "web's upstream 2 of 2"],
+        ),
+        ({USERS: NO_PODS}, 503, ["web's upstream 2 of 2"]),
         # What a mesh makes of the status is not what hops tell.
         ({}, 503, ["web"]),
         ({STOCK: DOWN}, 200, ["users.default"]),
@@ -291,7 +298,7 @@ def test_a_status_belongs_to_the_branches_that_may_have_failed(
 def test_in_text_a_status_belongs_to_what_is_no_hop() -> None:
     lost = "-> web(version: v1, ip: 1)[-> orders(version: v1, ip: 2); no healthy upstream]"
     result = Result(0.1, 503, Chain.from_text(lost), url=URL)
-    assert [str(fault.hop) for fault in faults_of(result).values()] == ["web's upstream"]
+    assert [str(fault.hop) for fault in faults_of(result).values()] == ["web's upstream 2 of 2"]
     whole = (
         "-> web(version: v1, ip: 1)[-> orders(version: v1, ip: 2); -> users(version: v1, ip: 3)]"
     )
