@@ -72,7 +72,7 @@ def name_of(pid: int) -> str:
 
 def slow(path: Path, delay: str) -> Path:
     """Manifests in which a call of mockb takes long."""
-    fault = {"delay": {"fixedDelay": delay}}
+    fault = {"delay": {"fixedDelay": delay, "percentage": {"value": 100}}}
     return write(
         path,
         *chain(mocka="v1", mockb="v1", mockc="v1"),

@@ -123,7 +123,7 @@ def test_new_pods_take_the_place_of_those_whose_template_changed(move_to: MoveTo
 
 
 def test_a_request_in_a_lane_that_is_removed_ends_in_it(move_to: MoveTo) -> None:
-    slow = {"fixedDelay": "2s"}
+    slow = {"fixedDelay": "2s", "percentage": {"value": 100}}
 
     def at_versions(versions: str) -> list[dict[str, object]]:
         last = versions.split()[-1]
