@@ -48,7 +48,7 @@ soak: $(DEV)  ## prove that a million requests leave nothing behind
 chaos: $(DEV)  ## prove what holds when hops, clients, upstreams and collectors misbehave
 	$(BIN)/python -m tests.proof chaos $(CHAOS)
 
-mutants: $(DEV)  ## prove that every single breakage of the lane rules in k8s/ is told (20 minutes)
+mutants: $(DEV)  ## prove that every single breakage of the lane rules in k8s/ is told (half an hour)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 lint: $(DEV)  ## check style, and which room imports which
