@@ -558,6 +558,184 @@ def test_it_fits_and_has_no_serious_accessibility_fault(
                     assert axe.faults(page, axe_source) == [], (width, scheme)
 
 
+SHOP = {"web": ["orders", "users"], "orders": ["stock", "price"], "price": ["users"]}
+TWELVE = {
+    "web": ["cart", "catalog", "account", "search"],
+    "cart": ["price", "stock"],
+    "catalog": ["price", "media", "reviews"],
+    "account": ["users", "mail"],
+    "search": ["catalog"],
+    "price": ["tax"],
+    "reviews": ["users"],
+}
+REFUSED = Failure("stock", "unreachable", "connection refused")
+
+
+def tree(
+    calls: dict[str, list[str]],
+    version: str,
+    failures: dict[str, Failure] | None = None,
+    app: str = "web",
+    milliseconds: float = 16.0,
+) -> Chain:
+    """The chain of an app that calls others, at one version; failures are those of an app."""
+    if failures and app in failures:
+        return Chain((), failures[app])
+    names = list(dict.fromkeys(["web", *calls, *(name for to in calls.values() for name in to)]))
+    address = f"10.0.{version.removeprefix('v')}.{names.index(app)}"
+    hop = Hop(app, version, address, 200, milliseconds, {"x-lane": version})
+    behind = [tree(calls, version, failures, to, milliseconds / 2) for to in calls.get(app, [])]
+    if len(behind) == 1:
+        return Chain((hop, *behind[0].hops), behind[0].error)
+    return Chain((replace(hop, upstreams=tuple(behind)),))
+
+
+def columns_of(page: Page) -> list[list[str]]:
+    """The apps in each column, as the first lane has them."""
+    found: list[list[str]] = page.evaluate(
+        "() => [...document.querySelector('#pods tbody tr').querySelectorAll('td:not(.gateway)')]"
+        ".map(cell => [...cell.querySelectorAll('.app')].map(app => app.textContent))"
+    )
+    return found
+
+
+# What overlaps in the picture: labels with what stands there, and edges with nodes that they pass.
+OVERLAPS = """() => {
+  const found = [];
+  const nodes = [...document.querySelectorAll('#pods .node, #pods .app')];
+  const labels = [...document.querySelectorAll('#edges .weight')].filter(
+    (label) => label.checkVisibility());
+  const taken = [...nodes, ...labels].map((one) => [one, one.getBoundingClientRect()]);
+  for (const label of labels) {
+    const box = label.getBoundingClientRect();
+    for (const [one, other] of taken) {
+      if (one !== label && box.left < other.right && box.right > other.left
+          && box.top + 2 < other.bottom && box.bottom - 2 > other.top) {
+        found.push(`${label.textContent} over ${one.textContent}`);
+      }
+    }
+  }
+  const origin = document.querySelector('#pods').getBoundingClientRect();
+  for (const path of document.querySelectorAll('#edges .edge')) {
+    const length = path.getTotalLength();
+    for (let gone = 4; gone < length - 4; gone += 5) {
+      const at = path.getPointAtLength(gone);
+      const [x, y] = [at.x + origin.left, at.y + origin.top];
+      for (const node of nodes) {
+        const box = node.getBoundingClientRect();
+        if (x > box.left && x < box.right && y > box.top && y < box.bottom) {
+          found.push(`an edge through ${node.textContent}`);
+        }
+      }
+    }
+  }
+  return [...new Set(found)];
+}"""
+
+
+def test_a_tree_is_drawn_in_columns_by_depth_and_stays_readable(
+    browsing: Browsing, axe_source: str
+) -> None:
+    failed = Answer(tree(SHOP, "v1", {"stock": REFUSED}).to_json(), 502)
+    answers = [Answer(tree(SHOP, version).to_json()) for version in ("v1", "v2", "v3")]
+
+    def answer(number: int, _: Message) -> Answer:
+        return failed if number >= 9 and number % 3 == 0 else answers[number % 3]
+
+    with page_of(browsing, answer, moving=True) as page:
+        wait_for_requests(page, 30)
+        # More dots than requests: one for each branch.
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('#moving .dot')].some("
+            "(dot) => dot.cy.baseVal.value > 0)"
+        )
+        page.emulate_media(reduced_motion="reduce")
+        page.get_by_role("button", name="Pause").click()
+        assert columns_of(page) == [["web"], ["orders"], ["stock", "price"], ["users"]]
+        assert page.locator("#pods thead th").all_text_contents() == [
+            "lane",
+            "",
+            "web",
+            "orders",
+            "stock, price",
+            "users",
+        ]
+        # Of each version five calls and that of the gateway, and the one that fails.
+        expect(page.locator("#edges .edge")).to_have_count(3 * 6 + 1)
+        for app in ("orders", "users"):
+            expect(
+                page.get_by_role("listitem").filter(has_text=f"web v2 calls {app} v2")
+            ).to_have_text(re.compile("in 3[0-9] % of the shown requests$"))
+        told = page.get_by_role("list", name="Calls between pods").get_by_role("listitem")
+        expect(told.filter(has_text="orders v1 calls stock v1").first).to_be_attached()
+        expect(told.filter(has_text="requests, and fails")).to_have_count(1)
+        # The failure of one branch hides none of the others.
+        expect(page.locator("#pods .failed")).to_have_count(1)
+        expect(page.locator("[data-app=stock] .failed strong")).to_have_text("v1")
+        said = "web(v1) → [orders(v1) → [502 stock: unreachable: connection refused;"
+        said += " price(v1) → users(v1)]; users(v1)]"
+        expect(page.locator("#failure-list .chain")).to_have_text(said)
+        expect(page.locator("#failure-list .reason")).to_have_text(
+            "orders → 502 stock: unreachable: connection refused"
+        )
+        page.locator("#failure-list button").click()
+        dialog = page.get_by_role("dialog", name="Request")
+        expect(dialog.locator(".chain .leak")).to_have_text(
+            "502 stock: unreachable: connection refused"
+        )
+        lines = ["orders(v1)", "502 stock", "price(v1) → users(v1)", "users(v1)"]
+        expect(dialog.locator(".branches li")).to_contain_text(lines)
+        expect(dialog.locator(".waterfall .name")).to_have_text(
+            ["gateway", "web(v1)", "orders(v1)", "price(v1)", "users(v1)", "users(v1)"]
+        )
+        expect(dialog.locator(".waterfall .own").nth(2)).to_have_text("own 4.0 ms")
+        page.keyboard.press("Escape")
+        assert axe.faults(page, axe_source) == []
+        for width in _WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            page.wait_for_timeout(400)
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert page.evaluate(OVERLAPS) == [], width
+            stage = "(({scrollWidth, clientWidth}) => scrollWidth > clientWidth)"
+            scrolls = page.locator("#stage").evaluate(stage)
+            assert scrolls is (width == 375)
+        page.emulate_media(color_scheme="dark")
+        assert axe.faults(page, axe_source) == []
+
+
+def test_twelve_services_at_three_versions_stay_readable(browsing: Browsing) -> None:
+    answers = [Answer(tree(TWELVE, version).to_json()) for version in ("v1", "v2", "v3")]
+    with page_of(browsing, lambda number, _: answers[number % 3]) as page:
+        wait_for_requests(page, 12)
+        page.get_by_role("button", name="Pause").click()
+        expect(page.locator("#pods .group")).to_have_count(36)
+        depths = {app: depth for depth, apps in enumerate(columns_of(page)) for app in apps}
+        assert len(depths) == 12
+        for app, behind in TWELVE.items():
+            assert all(depths[app] < depths[other] for other in behind)
+        page.wait_for_timeout(400)
+        assert page.evaluate(OVERLAPS) == []
+        # From each caller: 14 calls and that of the gateway.
+        expect(page.locator("#edges .edge")).to_have_count(3 * 15)
+        expect(page.locator("#edges .without-room")).to_have_count(0)
+
+
+def test_apps_that_call_each_other_in_a_circle_have_an_end(browsing: Browsing) -> None:
+    circle = {"web": ["a", "b"], "a": ["b"], "b": []}
+    back = {"web": ["a", "b"], "b": ["a"], "a": []}
+    answers = [
+        Answer(tree(circle, "v1").to_json()),
+        Answer(tree(back, "v1").to_json()),
+        chain("v1 v1"),
+    ]
+    with page_of(browsing, lambda number, _: answers[min(number // 5, 2)]) as page:
+        wait_for_requests(page, 20)
+        expect(page.locator("#pods .app").filter(has_text=re.compile("^[ab]$"))).to_have_text(
+            ["a", "b"]
+        )
+        assert columns_of(page)[:3] == [["mocka", "web"], ["mockb", "a"], ["b"]]
+
+
 def test_who_asks_for_less_motion_sees_no_dots(browsing: Browsing) -> None:
     with page_of(browsing, lambda *_: chain("v1"), moving=True) as page:
         expect(page.locator("#moving .dot").first).to_be_attached()
@@ -631,6 +809,33 @@ def test_the_page_stays_small_whatever_upstreams_make_up(browsing: Browsing) -> 
         assert page.locator("#request-list li").count() == 50
         said = json.dumps(page.locator("#failure-list li").all_text_contents())
         assert len(said) < 500_000
+
+
+def sprawling(number: int) -> Answer:
+    """A tree of 200 apps at pods of its own, most of which fail."""
+    apps = [f"app{(place * (number + 1)) % 90}" for place in range(200)]
+    failing = [
+        Chain((Hop(app, f"v{number}", f"ip{number}"),), Failure(app, "timeout", f"{number}" * 500))
+        for app in apps[2:]
+    ]
+    branches = tuple(
+        Chain((Hop(app, "v1", "ip", upstreams=tuple(failing[place::2])),))
+        for place, app in enumerate(apps[:2])
+    )
+    return Answer(Chain((Hop("web", "v1", "ip", upstreams=branches),)).to_json(), 502)
+
+
+def test_the_page_stays_small_whatever_trees_upstreams_make_up(browsing: Browsing) -> None:
+    answers = [sprawling(number) for number in range(12)]
+    with page_of(browsing, lambda number, _: answers[number % 12], query="?rate=20") as page:
+        wait_for_requests(page, 18)
+        assert page.locator("#pods .group").count() <= 12 * 33
+        assert page.locator("#pods .node").count() <= 1 + 200 + 200
+        assert page.locator("#pods .passage").count() <= 12 * 100
+        assert page.locator("#edges .edge").count() <= 1000
+        assert page.locator("#calls li").count() <= 100
+        assert page.locator("#failure-list li").count() == 100
+        assert len(page.locator("#failure-list").text_content() or "") < 500_000
 
 
 def test_shares_are_held_against_what_is_expected(browsing: Browsing) -> None:

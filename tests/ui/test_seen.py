@@ -14,9 +14,20 @@ from mockservice.mesh.survey import read_lane_map
 from mockservice.probe.consistency import Consistency
 from mockservice.probe.judge import ByMap, ByVersion, Judge
 from mockservice.probe.load import Result
-from mockservice.ui.seen import MAX_HEADERS, MAX_HOPS, MAX_SIZE, MAX_TEXT, to_json
+from mockservice.ui.seen import MAX_ENDS, MAX_HEADERS, MAX_HOPS, MAX_SIZE, MAX_TEXT, to_json
 from mockservice.ui.view import View
+from tests.lanes.building import write
 from tests.lanes.running import K8S
+from tests.mesh.trees import (
+    LANE,
+    PRICES_USERS,
+    STOCK,
+    USERS,
+    answered,
+    pods,
+    strict,
+    without_rule,
+)
 from tests.probe.gateway import hops
 from tests.ui.rules import by_rules, copy_rules, cut
 
@@ -220,3 +231,109 @@ def test_its_size_is_bounded() -> None:
     many = seen(Chain((hop,) * 1000, Failure(long, long, long)), status=502)
     assert many["hops"][0]["headers"] is None
     assert len(json.dumps(many)) < MAX_SIZE + MAX_HOPS * 4 * MAX_TEXT
+
+
+def branching(app: str, *upstreams: Chain, version: str = "v1", **fields: Any) -> Chain:
+    """A hop with several upstreams."""
+    hop = Hop(app, version, "ip", fields.pop("status", 200), fields.pop("ms", 9.0), **fields)
+    return Chain((replace(hop, upstreams=upstreams),))
+
+
+def leaf(app: str, version: str = "v1", **fields: Any) -> Chain:
+    """A hop that calls nothing."""
+    return Chain((Hop(app, version, "ip", 200, fields.pop("ms", 1.0), **fields),))
+
+
+REFUSED = Chain((), Failure("stock", "unreachable", "connection refused"))
+
+
+def test_hops_of_a_tree_tell_their_caller_and_what_is_lost_on_the_way() -> None:
+    asked = {"x-lane": "v1"}
+    orders = branching("orders", leaf("stock", lane_headers=asked), leaf("price"), ms=6.0)
+    orders = Chain((replace(orders.hops[0], lane_headers=asked),))
+    said = seen(branching("web", orders, leaf("users", lane_headers=asked), lane_headers=asked))
+    assert said["isTree"]
+    assert said["outline"] == "web(v1) -> [orders(v1) -> [stock(v1); price(v1)]; users(v1)]"
+    hops = [(hop["app"], hop["caller"], hop["ownMs"]) for hop in said["hops"]]
+    assert hops == [
+        ("web", None, 3.0),
+        ("orders", 0, 5.0),
+        ("stock", 1, 1.0),
+        ("price", 1, 1.0),
+        ("users", 0, 1.0),
+    ]
+    # users received what web did, whatever price lost.
+    lost = [hop["lost"] for hop in said["hops"][1:]]
+    assert lost == [{}, {}, {"x-lane": "missing"}, {}]
+    assert (said["ends"], said["fault"]) == ([], None)
+    assert not seen(leaf("web"))["isTree"]
+
+
+def test_each_branch_that_fails_is_told_where_it_stands() -> None:
+    foreign = Chain(leaf("users").hops, upstream_body="<h1>down</h1>")
+    orders = branching("orders", leaf("price"), REFUSED, status=502)
+    said = seen(branching("web", REFUSED, orders, foreign, status=502), status=502)
+    places = [(end["last"], end["at"], end["body"]) for end in said["ends"]]
+    assert places == [(0, 1, None), (1, 3, None), (3, 4, "<h1>down</h1>")]
+    faults = [end["fault"] for end in said["ends"]]
+    reason = "unreachable: connection refused"
+    for fault in faults[:2]:
+        assert (fault["hop"], fault["reason"], fault["isNamed"]) == ("stock", reason, True)
+    # The hop before it is well.
+    assert faults[2] is None
+    assert said["fault"] == faults[0]
+
+
+def test_a_hop_that_fails_by_itself_is_told_where_all_its_branches_are_well() -> None:
+    said = seen(branching("web", leaf("orders"), leaf("users"), status=500), status=500)
+    [end] = said["ends"]
+    assert (end["last"], end["fault"]["hop"]) == (0, "web")
+
+
+def test_hops_missing_are_told_at_the_ends_of_their_branches(tmp_path: Path) -> None:
+    rules = without_rule(without_rule(strict(), "users", "v2"), "stock", "v2")
+    judge = ByMap(read_lane_map(load([write(tmp_path / "all.yaml", *pods(), *rules)])))
+    no_route = dict.fromkeys((STOCK, PRICES_USERS, USERS), Chain())
+    chain = answered("v2 v2 v2 v2 v2 v2", "v2", no_route)
+    asked = Result(0.1, 502, chain, sent=((LANE, "v2"),), url="http://gw/mock")
+    ends = judged(asked, judge)["ends"]
+    assert [(end["last"], end["missing"]["app"]) for end in ends] == [
+        (1, "stock"),
+        (2, "users"),
+        (0, "users"),
+    ]
+    said = "lane v2 is owed users(v2) but got no answer after web: "
+    assert ends[2]["missing"]["text"].startswith(said)
+
+
+def test_calls_of_one_branch_are_not_compared_with_those_of_another() -> None:
+    judge, consistency = ByVersion(), Consistency()
+
+    def leaks(version: str) -> list[tuple[int, str]]:
+        chain = branching("web", leaf("orders"), leaf("users", version))
+        told = judged(Result(0.01, 200, chain), judge, consistency)["leaks"]
+        return [(leak["place"], leak["kind"]) for leak in told]
+
+    assert leaks("v1") == []
+    assert leaks("v2") == [(2, "after web(v1), users")]
+
+
+def test_a_leak_of_one_branch_marks_its_hop_only() -> None:
+    said = seen(branching("web", leaf("orders", "v2"), leaf("users")))
+    assert [hop["isLeak"] for hop in said["hops"]] == [False, True, False]
+    assert [leak["place"] for leak in said["leaks"]] == [1]
+
+
+def test_the_size_of_a_tree_is_bounded() -> None:
+    long = "x" * 10_000
+    hop = Hop(long, long, long, 200, 1.0, {long: long}, long)
+    failed = Chain((hop,), Failure(long, "timeout", long))
+    said = seen(Chain((replace(hop, upstreams=(failed,) * 1000),)), status=502)
+    assert len(said["hops"]) == MAX_HOPS
+    assert {hop["caller"] for hop in said["hops"]} == {None, 0}
+    assert len(said["ends"]) == MAX_ENDS
+    assert all(end["last"] < MAX_HOPS for end in said["ends"])
+    assert len(json.dumps(said)) < 2 * MAX_SIZE
+    many = seen(Chain((replace(hop, upstreams=(failed,) * 60_000),)), status=502)
+    assert [hop["caller"] for hop in many["hops"]] == [None]
+    assert many["body"] == "a tree of 60000 branches, which is too large to show"

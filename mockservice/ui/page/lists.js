@@ -2,23 +2,82 @@
 
 import { byId, clock, element, milliseconds, setText, whole } from "./dom.js";
 
-/** Return the chain of a result, with leaks and fallbacks marked. */
+// Hops and failures of a chain in a list; the request itself shows them all.
+const MAX_IN_LINE = 32;
+
+/** Return the chain of a result in a line, with leaks, fallbacks and failures marked. */
 export function chainOf(result) {
-  const chain = element("span", { className: "chain" });
-  result.hops.forEach((hop, place) => {
-    if (place > 0) chain.append(" → ");
-    const className = hop.isLeak ? "leak" : hop.isFallback ? "fallback" : "";
-    const title = result.leaks.find((leak) => leak.place === place)?.text ?? "";
-    chain.append(element("span", { className, title }, `${hop.app}(${hop.version})`));
-  });
-  if (result.fault !== null) {
-    if (result.hops.length > 0) chain.append(" → ");
-    const { status, hop, reason, isOwed } = result.fault;
-    const text = `${status ?? ""} ${hop}: ${reason}`.trim();
-    if (isOwed) chain.append(`${text} (its lane has no pods there, so it is to fail)`);
-    else chain.append(element("span", { className: "leak" }, text));
-  }
+  const parts = partsOf(result);
+  const chain = element("span", { className: result.isTree ? "chain tree" : "chain" });
+  let shown = 0;
+  const put = (place) => {
+    const parting = parts.get(place) ?? [];
+    if (place !== null && parting.length > 0) chain.append(" → ");
+    if (parting.length > 1) chain.append("[");
+    for (const [branch, { node, place: next }] of parting.entries()) {
+      if (branch > 0) chain.append("; ");
+      shown += 1;
+      if (shown > MAX_IN_LINE) {
+        chain.append("…");
+        break;
+      }
+      chain.append(node);
+      if (next !== undefined) put(next);
+    }
+    if (parting.length > 1) chain.append("]");
+  };
+  put(null);
   return chain;
+}
+
+/** Return the same with each branch of a tree in a line of its own. */
+export function treeOf(result) {
+  const parts = partsOf(result);
+  const put = (place, into) => {
+    const parting = parts.get(place) ?? [];
+    if (place !== null && parting.length > 0) into.append(" → ");
+    const list = parting.length > 1 ? element("ul", { className: "branches" }) : null;
+    for (const { node, place: next } of parting) {
+      const line = list === null ? into : element("li");
+      list?.append(line);
+      line.append(node);
+      if (next !== undefined) put(next, line);
+    }
+    if (list !== null) into.append(list);
+  };
+  const tree = element("div", { className: "chain" });
+  put(null, tree);
+  return tree;
+}
+
+// What follows each hop, in call order: hops, with their places, failures and foreign answers.
+function partsOf(result) {
+  const parts = new Map();
+  const put = (caller, part) => parts.set(caller, [...(parts.get(caller) ?? []), part]);
+  const { hops, ends, isTree } = result;
+  let next = 0;
+  for (let place = 0; place <= hops.length; place += 1) {
+    for (; next < ends.length && ends[next].at === place; next += 1) {
+      const { last, fault } = ends[next];
+      if (fault !== null) put(last, { node: failureNode(fault) });
+      else if (isTree) put(last, { node: "not a hop" });
+    }
+    if (place < hops.length) put(hops[place].caller, { node: hopNode(result, place), place });
+  }
+  return parts;
+}
+
+function hopNode({ hops, leaks }, place) {
+  const hop = hops[place];
+  const className = hop.isLeak ? "leak" : hop.isFallback ? "fallback" : "";
+  const title = leaks.find((leak) => leak.place === place)?.text ?? "";
+  return element("span", { className, title }, `${hop.app}(${hop.version})`);
+}
+
+function failureNode({ status, hop, reason, isOwed }) {
+  const text = `${status ?? ""} ${hop}: ${reason}`.trim();
+  if (isOwed) return `${text} (its lane has no pods there, so it is to fail)`;
+  return element("span", { className: "leak" }, text);
 }
 
 /** Return a function that lists kinds of requests with counts; a click opens the latest one. */

@@ -2,11 +2,12 @@
 
 import { readControls } from "./controls.js";
 import { byId, element, setText, whole } from "./dom.js";
+import { move } from "./dots.js";
 import { kindsIn, latestIn } from "./lists.js";
 import { openRequest } from "./request.js";
 import { sharesOf, showHistory, showSplit } from "./split.js";
 import { connect } from "./stream.js";
-import { move, showSwimlanes } from "./swimlanes.js";
+import { showSwimlanes } from "./swimlanes.js";
 import { Tally } from "./tally.js";
 
 const SHOW_EVERY = 250;
@@ -135,8 +136,8 @@ function stateOf(window) {
   if (isPaused) return { isBad: false, state: "paused" };
   if (window.length === 0) return { isBad: false, state: "waiting for the first answer" };
   const troubles = [
-    ["failed", window.filter(({ route }) => route.fault !== null).length],
-    ["leaked", window.filter(({ route }) => route.leak !== null).length],
+    ["failed", window.filter(({ route }) => route.isFailed).length],
+    ["leaked", window.filter(({ route }) => route.isLeak).length],
   ].filter(([, count]) => count > 0);
   if (troubles.length === 0) return { isBad: false, state: "requests are answered" };
   const counts = troubles.map(([word, count]) => `${count} ${word}`).join(", ");

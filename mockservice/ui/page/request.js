@@ -1,7 +1,9 @@
 // The details of one request: its hops, their times and headers, and a curl command to repeat it.
 
 import { byId, clock, element, milliseconds } from "./dom.js";
-import { chainOf } from "./lists.js";
+import { chainOf, treeOf } from "./lists.js";
+
+const MAX_INDENT = 8;
 
 const dialog = byId("request");
 dialog.addEventListener("click", (event) => {
@@ -19,33 +21,50 @@ export function openRequest(result, traceUrl) {
   content.append(
     element("div", { className: "title" }, element("h2", { id: "request-title" }, "Request"), close),
     element("p", { className: "facts" }, facts.join(" · ")),
-    element("p", {}, chainOf(result)),
+    result.isTree ? treeOf(result) : element("p", {}, chainOf(result)),
     ...result.leaks.map(({ text }) => element("p", { className: "reason" }, text)),
   );
-  if (result.body !== null) content.append(element("pre", { tabIndex: 0 }, result.body));
+  content.append(...bodies(result));
   if (result.hops.some((hop) => hop.ms !== null)) content.append(...waterfall(result));
   content.append(...headers(result), ...trace(result, traceUrl), ...repeat(result));
   dialog.replaceChildren(content);
   dialog.showModal();
 }
 
-function waterfall({ hops, ms }) {
+// The answers of upstreams that are not hops.
+function bodies({ body, hops, ends, isTree }) {
+  const preformatted = (text) => element("pre", { tabIndex: 0 }, text);
+  if (!isTree) return body === null ? [] : [preformatted(body)];
+  return ends
+    .filter((end) => end.body !== null)
+    .flatMap((end) => [
+      element("p", { className: "facts" }, `answer to ${nameOf(hops[end.last])}, not of a hop:`),
+      preformatted(end.body),
+    ]);
+}
+
+function nameOf(hop) {
+  return `${hop.app}(${hop.version})`;
+}
+
+function waterfall({ hops, ms, isTree }) {
   const rows = [bar("gateway", 0, ms, hops[0].ms === null ? null : ms - hops[0].ms, ms)];
-  let start = 0;
-  let around = ms;
-  for (const hop of hops) {
-    // A hop reports its duration but not its start: centre it within the previous hop.
+  const spans = new Map([[null, { start: 0, around: ms, depth: 0 }]]);
+  hops.forEach((hop, place) => {
+    // A hop reports its duration but not its start: centre it within the hop that called it.
+    let { start, around, depth } = spans.get(hop.caller);
     if (hop.ms !== null) {
       start += Math.max(0, around - hop.ms) / 2;
       around = hop.ms;
     }
-    const name = `${hop.app}(${hop.version})`;
-    rows.push(bar(hop.fault ? `${name}, injected: ${hop.fault}` : name, start, hop.ms, hop.ownMs, ms));
-  }
+    spans.set(place, { start, around, depth: depth + 1 });
+    const name = hop.fault ? `${nameOf(hop)}, injected: ${hop.fault}` : nameOf(hop);
+    rows.push(bar(name, start, hop.ms, hop.ownMs, ms, isTree ? depth : 0));
+  });
   return [element("h3", {}, "Time per hop"), element("div", { className: "waterfall" }, ...rows)];
 }
 
-function bar(name, start, duration, ownDuration, whole) {
+function bar(name, start, duration, ownDuration, whole, depth = 0) {
   const fill = element("div", { className: "fill" });
   if (duration !== null) {
     const left = Math.min(99.5, (start / whole) * 100);
@@ -54,10 +73,13 @@ function bar(name, start, duration, ownDuration, whole) {
   }
   const time = duration === null ? "not reported" : milliseconds(duration);
   const ownTime = ownDuration === null ? "" : `own ${milliseconds(Math.max(0, ownDuration))}`;
+  const title = element("span", { className: "name" }, name);
+  // The calls of a tree are indented below their callers.
+  title.style.paddingLeft = `${Math.min(depth, MAX_INDENT)}ch`;
   return element(
     "div",
     { className: "row" },
-    element("span", { className: "name" }, name),
+    title,
     element("div", { className: "bar", ariaHidden: "true" }, fill),
     element("span", { className: "ms" }, time),
     element("span", { className: "own" }, ownTime),
@@ -71,15 +93,16 @@ function headers({ hops, sent }) {
   }
   const names = new Set(values.keys());
   for (const hop of hops) for (const name of Object.keys(hop.headers ?? {})) names.add(name);
-  const heads = ["header", "sent", ...hops.map((hop) => `${hop.app}(${hop.version})`)];
+  const heads = ["header", "sent", ...hops.map(nameOf)];
   const rows = [...names].map((name) => {
-    let isGone = false;
-    const cells = hops.map((hop) => {
+    // The hops in whose branch it is missing.
+    const gone = new Set();
+    const cells = hops.map((hop, place) => {
       const value = own(hop.headers ?? {}, name);
       const loss = own(hop.lost, name);
-      isGone = value === undefined && (isGone || loss === "missing");
+      if (value === undefined && (gone.has(hop.caller) || loss === "missing")) gone.add(place);
       if (hop.headers === null) return cell("not reported", "unknown");
-      if (isGone) return cell("missing", "leak");
+      if (gone.has(place)) return cell("missing", "leak");
       if (value === undefined) return cell("–", "unknown");
       return loss === "changed" ? cell(`changed: ${value}`, "leak") : cell(value, "");
     });

@@ -5,6 +5,9 @@
 const MAX_LANES = 12;
 const MAX_APPS = 32;
 const MAX_PODS = 200;
+const MAX_CALLS = 128;
+const MAX_EDGES = 1000;
+const MAX_FAULTS = 200;
 const MAX_KINDS = 100;
 const MAX_RECENT = 50;
 const MAX_SAMPLES = 180;
@@ -25,6 +28,9 @@ export class Tally {
     this.requests = 0;
     this.byLane = new Map();
     this.apps = [];
+    this.calls = new Map();
+    // When a request was last seen to run through a tree.
+    this.branched = null;
     this.pods = new Map();
     this.leaks = new Map();
     this.leakCount = 0;
@@ -54,12 +60,18 @@ export class Tally {
     const kinds = new Map(result.leaks.map((leak) => [leak.kind, leak.text]));
     for (const [kind, text] of kinds) list(this.leaks, kind, result, text);
     if (result.isMixed) this.mixedCount += 1;
-    if (route.fault !== null) {
-      const { status, hop, reason } = result.fault;
-      this.failureCount += 1;
-      const key = `${status ?? "no answer"} at ${hop}: ${reason}`;
-      list(this.failures, key, result, missingIn(result)?.text ?? "");
-    }
+    if (route.isFailed) this.failureCount += 1;
+    const failures = new Map(
+      result.ends.filter(isFailure).map((end) => {
+        const { status, hop, reason } = end.fault;
+        const key = JSON.stringify([status, hop, reason]);
+        if (!result.isTree) return [key, end.missing?.text ?? ""];
+        // Other branches may fail as well.
+        const branch = `${result.hops[end.last].app} → ${status} ${hop}: ${reason}`;
+        return [branch, end.missing?.text ?? branch];
+      }),
+    );
+    for (const [key, text] of failures) list(this.failures, key, result, text);
     this.window.push({ lane, route });
     this.enter(this.window.at(-1), 1);
     this.lookAt(this.last);
@@ -88,6 +100,13 @@ export class Tally {
     }
     const kept = new Set([...this.pods.values(), ...this.faults.values()].map(({ app }) => app));
     this.apps = this.apps.filter((app) => kept.has(app));
+    const shown = new Set(this.window.flatMap(({ route }) => [...route.calls]));
+    for (const [key, { from, to, seen }] of this.calls) {
+      const isGone = now - seen > FORGET_AFTER && !shown.has(key);
+      if (isGone || !kept.has(to) || (from !== null && !kept.has(from))) this.calls.delete(key);
+    }
+    const isTree = this.window.some(({ route }) => route.isTree);
+    if (!isTree && now - this.branched > FORGET_AFTER) this.branched = null;
   }
 
   /** Return the nodes that the requests in the window have passed. */
@@ -105,33 +124,81 @@ export class Tally {
     return { lanes: sorted.slice(0, MAX_LANES), left: Math.max(0, sorted.length - MAX_LANES) };
   }
 
-  /** Return the app behind another one, or null if it is not known yet. */
-  appBehind(app) {
-    return this.apps[this.apps.indexOf(app) + 1] ?? null;
+  /** Whether apps have several upstreams. Otherwise they stand in a row, one behind another. */
+  get isTree() {
+    return this.branched !== null;
   }
 
-  // The nodes that a request passes, and the edges between them without duplicates.
+  /**
+   * Return the app behind another one, or null if it is not known yet. In a tree this is the only
+   * upstream that is not among `others`.
+   */
+  appBehind(app, others) {
+    if (!this.isTree) return this.apps[this.apps.indexOf(app) + 1] ?? null;
+    const called = [...this.calls.values()].filter(({ from }) => from === app);
+    const behind = called.map(({ to }) => to).filter((to) => !others.includes(to));
+    return behind.length === 1 ? behind[0] : null;
+  }
+
+  // The steps of a request: the nodes that it passes, each with the place of the step before it.
+  // And the edges between them without duplicates.
   route(result) {
-    const steps = [GATEWAY];
-    const edges = new Map();
-    let leak = null;
-    const goTo = (to, kind) => {
-      const from = steps.at(-1);
-      const key = JSON.stringify([from, to, kind]);
-      edges.set(key, { key, from, to, kind });
-      steps.push(to);
+    const { hops } = result;
+    const route = {
+      lane: result.lane,
+      steps: [{ key: GATEWAY, before: null, isLeak: false, isFailed: false }],
+      edges: new Map(),
+      calls: new Set(),
+      faults: new Map(),
+      isFailed: result.ends.some(isFailure),
+      isTree: result.isTree,
     };
-    result.hops.forEach((hop, place) => {
-      this.placeApp(hop.app, result.hops[place - 1]?.app);
-      const key = this.pod(hop);
-      if (key === null) return;
-      goTo(key, hop.isLeak ? "leak" : hop.isFallback ? "fallback" : "");
-      if (hop.isLeak) leak ??= steps.length - 1;
+    if (result.isTree) this.branched = Date.now();
+    // The step of each hop; of one that is not kept, the step before.
+    const stepOf = new Map([[null, 0]]);
+    hops.forEach(({ app, caller, isLeak, isFallback }, place) => {
+      this.placeApp(app, hops[place - 1]?.app);
+      const call = this.call(hops[caller]?.app ?? null, app);
+      if (call !== null) route.calls.add(call);
+      const key = this.pod(hops[place]);
+      const from = stepOf.get(caller);
+      const kind = isLeak ? "leak" : isFallback ? "fallback" : "";
+      stepOf.set(place, key === null ? from : this.step(route, key, kind, from, isLeak));
     });
-    const fault = this.faultPlace(result, steps.at(-1));
-    if (fault !== null && fault.key !== steps.at(-1)) goTo(fault.key, "fault");
-    if (missingIn(result) !== undefined) leak ??= steps.length - 1;
-    return { steps, edges: [...edges.values()], fault, leak, lane: result.lane };
+    for (const end of result.ends.filter(isFailure)) {
+      const from = stepOf.get(end.last);
+      const fault = this.faultPlace(result, end, route.steps[from].key);
+      const isNew = !this.faults.has(fault.key);
+      if (isNew && this.faults.size + route.faults.size >= MAX_FAULTS) continue;
+      route.faults.set(fault.key, fault);
+      const isElsewhere = fault.key !== route.steps[from].key;
+      const at = isElsewhere ? this.step(route, fault.key, "fault", from, false) : from;
+      route.steps[at].isFailed = true;
+      if (end.missing !== null) route.steps[at].isLeak = true;
+    }
+    route.isLeak = route.steps.some(({ isLeak }) => isLeak);
+    return route;
+  }
+
+  // Add a step, and return its place.
+  step(route, key, kind, before, isLeak) {
+    const from = route.steps[before].key;
+    const edge = JSON.stringify([from, key, kind]);
+    if (this.edges.has(edge) || this.edges.size + route.edges.size < MAX_EDGES) {
+      route.edges.set(edge, { key: edge, from, to: key, kind });
+    }
+    return route.steps.push({ key, before, isLeak, isFailed: false }) - 1;
+  }
+
+  // Note that an app calls another one; the gateway is null.
+  call(from, to) {
+    const key = JSON.stringify([from, to]);
+    const isNew = !this.calls.has(key);
+    const isKnown = this.apps.includes(to) && (from === null || this.apps.includes(from));
+    if (isNew && (!isKnown || this.calls.size >= MAX_CALLS)) return null;
+    // A known one keeps its place, as the first one wins where calls make a circle.
+    this.calls.set(key, { key, from, to, seen: Date.now() });
+    return key;
   }
 
   placeApp(app, before) {
@@ -154,39 +221,43 @@ export class Tally {
     return key;
   }
 
-  // Where a request failed: at the gateway, at the last pod that answered, or behind that pod. In
-  // the last case the app is the one that the answer names, or else the next known app. A failure
-  // that the request was owed has no place.
-  faultPlace(result, last) {
-    const { fault, hops } = result;
-    if (fault === null || fault.isOwed) return null;
-    const missing = missingIn(result);
+  // Where a branch failed: at the gateway, at the last pod that answered, or behind that pod. In
+  // the last case the app is the one that the answer names, or else the next known app.
+  faultPlace(result, { last, at, fault, missing }, key) {
     const reason = missing?.text ?? `${fault.status ?? ""} ${fault.reason}`.trim();
-    const before = hops.at(-1);
+    const before = result.hops[last];
     if (before === undefined) return { key: GATEWAY, app: null, lane: null, reason };
-    if (missing === undefined && fault.hop === before.app) {
-      return { key: last, app: before.app, lane: null, reason };
+    if (missing === null && fault.hop === before.app) {
+      return { key, app: before.app, lane: null, reason };
     }
     const row = fault.lane ?? before.lane;
     const name = missing?.app ?? (fault.isNamed ? fault.hop : null);
+    // The other upstreams of this pod, which answered or are named by other failures.
+    const answered = result.hops.filter(({ caller }) => caller === last).map((hop) => hop.app);
+    const failed = result.ends.filter((end) => end.last === last && end.fault !== fault);
+    const known = new Set([...answered, ...failed.map((end) => end.fault?.hop)]);
+    const others = this.apps.filter((app) => known.has(app));
     // The name may also be the address of a known app.
-    if (name !== null && this.appBehind(before.app) === null) this.placeApp(name, before.app);
+    if (name !== null && this.appBehind(before.app, others) === null) {
+      this.placeApp(name, result.hops[at - 1].app);
+    }
     const app = this.apps.includes(name) ? name : null;
-    const key = `fault ${JSON.stringify([app, before.app, row])}`;
-    return { key, app, before: before.app, lane: row, reason };
+    if (app !== null) this.call(before.app, app);
+    const place = `fault ${JSON.stringify([app, before.app, row, app === null ? others : []])}`;
+    return { key: place, app, before: before.app, others, lane: row, reason };
   }
 
   // Count a request that enters (`by` 1) or leaves (`by` -1) the window.
-  enter({ lane, route: { edges, fault } }, by) {
+  enter({ lane, route: { edges, faults } }, by) {
     if (lane !== null) count(this.windowByLane, lane, by);
-    for (const edge of edges) countOf(this.edges, edge, by);
-    if (fault !== null) countOf(this.faults, fault, by);
+    for (const edge of edges.values()) countOf(this.edges, edge, by);
+    for (const fault of faults.values()) countOf(this.faults, fault, by);
   }
 }
 
-/** Return the leak of a hop that did not answer, which is one past the end, if there is one. */
-export function missingIn({ hops, leaks }) {
-  return leaks.find(({ place }) => place === hops.length);
+// Whether a branch ends with a failure that was not to be.
+function isFailure({ fault }) {
+  return fault !== null && !fault.isOwed;
 }
 
 /** Return the sum of a map's counts. */
