@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from mockservice.mesh.draft import Draft, Versions
 from mockservice.mesh.entrances import kinds
-from mockservice.mesh.lane_map import Lane, Note
 from mockservice.mesh.matching import Request, first_route, fits, gateway_routes
-from mockservice.mesh.model import selects
+from mockservice.mesh.model import Note, selects
 from mockservice.mesh.settled import Settlement
 from mockservice.mesh.tokens import Tokens
 from mockservice.mesh.topology import versions
@@ -25,6 +24,7 @@ from mockservice.mesh.topology import versions
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mockservice.mesh.lane_map import Lane
     from mockservice.mesh.model import Destination, Mesh, Route
     from mockservice.mesh.topology import Topology
 

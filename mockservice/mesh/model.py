@@ -36,6 +36,26 @@ def selects(selector: Pairs, labels: Pairs) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something that whoever wrote the manifests should know."""
+
+    text: str
+    source: Source | None = field(default=None, compare=False)
+    fails: bool = False
+    """Whether lanes that are so do not hold."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def located(self) -> str:
+        """The text after file and line, as a message to the user starts."""
+        if self.source is None:
+            return self.text
+        return f"{self.source.path}:{self.source.line}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """One replica of a Deployment."""
 
@@ -69,6 +89,8 @@ class Service:
     namespace: str
     selector: Pairs
     ports: tuple[int, ...]
+    tcp_ports: tuple[int, ...] = ()
+    """The ports among them that are not declared to carry HTTP, so that no route counts there."""
 
     @property
     def host(self) -> str:
@@ -252,6 +274,8 @@ class Mesh:
     """Of the calls between pods. Hosts without a table spread over all their pods."""
     carriers: tuple[LaneCarrier, ...] = ()
     lane_groups: tuple[LaneGroup, ...] = ()
+    notes: tuple[Note, ...] = ()
+    """What of the manifests has no effect here, or another one than its author may expect."""
 
     def service(self, host: str) -> Service | None:
         """The Service of that full name."""

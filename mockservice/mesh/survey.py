@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from mockservice.mesh.declared import declared_lanes
 from mockservice.mesh.entrances import MAX_KINDS, kinds, without_example
 from mockservice.mesh.inferred import inferred_lanes
-from mockservice.mesh.lane_map import Entrance, LaneMap, Note
+from mockservice.mesh.lane_map import Entrance, LaneMap
 from mockservice.mesh.matching import Request, examples, gateway_route
-from mockservice.mesh.model import selects
+from mockservice.mesh.model import Note, selects
 from mockservice.mesh.topology import Topology
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
     if not lanes:
         notes.append(Note("no lanes: no rule between pods matches a header or a caller's labels"))
     lanes.sort(key=lambda lane: (lane.name != baseline, lane.name))
-    lane_map = LaneMap(mesh, topology, tuple(lanes), baseline, (), tuple(notes))
+    lane_map = LaneMap(mesh, topology, tuple(lanes), baseline, (), (*mesh.notes, *notes))
     requests = kinds(mesh, _marks(lane_map))
     lane_map = replace(lane_map, entrances=tuple(_entrances(lane_map, requests[:MAX_KINDS])))
     more = (

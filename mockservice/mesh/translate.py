@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from mockservice.manifests.asm import LANE, LANE_GROUP
@@ -18,7 +19,7 @@ from mockservice.manifests.kinds import (
 from mockservice.mesh import asm, gateway_api, istio, workloads
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.fields import Fields
-from mockservice.mesh.model import Mesh
+from mockservice.mesh.model import Mesh, Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,6 +80,7 @@ class _Translation:
             for document in documents
             if kind_of(document) not in _READ + _ELSEWHERE
         ]
+        self._notes: list[Note] = []
         self._pods: list[Pod] = []
         self._services: dict[str, Service] = {}
         self._ingress = istio.Ingress()
@@ -174,6 +176,7 @@ class _Translation:
         if problems := self._problems + missing:
             raise RefusedError(list(dict.fromkeys(problems)))
         gateways = self._ingress.gateways
+        calls = tuple(self._calls_of_http())
         return Mesh(
             pods=tuple(self._pods),
             services=tuple(self._services.values()),
@@ -181,10 +184,30 @@ class _Translation:
             outliers=tuple(self._outliers.items()),
             gateway=tuple(self._gateway),
             gateway_labels=gateways[0].labels if gateways else (),
-            calls=tuple(self._calls),
+            calls=calls,
             carriers=tuple(self._carriers),
             lane_groups=tuple(self._lane_groups),
+            notes=tuple(self._notes),
         )
+
+    def _calls_of_http(self) -> Iterator[RouteTable]:
+        """The tables of calls, without the hosts that have no port for HTTP."""
+        for table in self._calls:
+            hosts = []
+            for host in table.hosts:
+                service = self._services[host]
+                if set(service.ports) - set(service.tcp_ports):
+                    hosts.append(host)
+                    continue
+                ports = ", ".join(map(str, service.tcp_ports))
+                rule = f"{table.source.kind} {table.source.name}" if table.source else "its rules"
+                text = (
+                    f"{rule}: no effect on calls of {service.name}: port {ports} of the Service is"
+                    " declared not to carry HTTP, so calls are balanced over all pods"
+                )
+                self._notes.append(Note(text, table.source))
+            if hosts:
+                yield replace(table, hosts=tuple(hosts))
 
     def _note(
         self, document: Document, at_gateway: list[RouteTable], calls: list[RouteTable]
@@ -219,7 +242,7 @@ class _Translation:
     def _bodies(self, kind: str) -> Iterator[tuple[Document, Fields]]:
         for document in self._documents:
             if kind_of(document) == kind:
-                with Fields(document, self._problems, document.body) as body:
+                with Fields(document, self._problems, self._notes, document.body) as body:
                     body.ignore("apiVersion", "kind", "metadata", "status")
                     yield document, body
 

@@ -94,6 +94,44 @@ def test_a_config_map_gives_variables_and_the_containers_own_win(tmp_path: Path)
     assert mesh.pods[0].env == (("app", "mocka"), ("lane_headers", "x-a"), ("version", "v1"))
 
 
+@pytest.mark.parametrize(
+    ("declared", "carries_http"),
+    [
+        ({"name": "http"}, True),
+        ({"name": "web"}, True),
+        ({"name": "GRPC-web"}, True),
+        ({"name": "http2-a"}, True),
+        ({"name": "tcp-a"}, False),
+        ({"name": "tls"}, False),
+        ({"name": "https-a"}, False),
+        ({"name": "mongo-a"}, False),
+        ({"name": "http", "appProtocol": "tcp"}, False),
+        ({"name": "tcp", "appProtocol": "http"}, True),
+        ({"name": "tcp", "appProtocol": "kubernetes.io/h2c"}, True),
+        ({"name": "http", "appProtocol": "kubernetes.io/wss"}, False),
+        ({"name": "web", "port": 3306}, False),
+        ({"name": "http", "port": 3306}, True),
+    ],
+)
+def test_rules_count_for_ports_of_http_only(
+    declared: dict[str, Any], carries_http: bool, tmp_path: Path
+) -> None:
+    objects = deepcopy([*BASE, between_pods("mockb", {"route": [to(MOCKB)]})])
+    service_b = next(
+        one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Service", "mockb")
+    )
+    service_b["spec"]["ports"][0].update(declared)
+    mesh = mesh_of(tmp_path, *objects)
+    assert [table.hosts for table in mesh.calls] == ([(MOCKB,)] if carries_http else [])
+    notes = [note.located.partition(": ")[2] for note in mesh.notes]
+    port = declared.get("port", 8000)
+    expected = (
+        f"VirtualService mockb: no effect on calls of mockb: port {port} of the Service is declared"
+        " not to carry HTTP, so calls are balanced over all pods"
+    )
+    assert notes == ([] if carries_http else [expected])
+
+
 def request_changes(**changes: Any) -> Headers:
     """Headers of which the request's are changed."""
     return Headers(request=HeaderChanges(**changes))
