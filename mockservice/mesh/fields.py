@@ -21,6 +21,7 @@ _NOT_SUPPORTED: Final = "not supported by local lanes"
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LEAST_DURATION: Final = 0.001
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -138,6 +139,13 @@ class Fields:
             return None
         parts = _DURATION_PART.findall(value)
         return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+    def duration(self, name: str) -> float | None:
+        """Return a duration that Istio's validation takes, in seconds."""
+        seconds = self.seconds(name)
+        if seconds is not None and seconds < _LEAST_DURATION:
+            self.refuse(name, "must be at least 1ms")
+        return seconds
 
     def pairs(self, name: str) -> Pairs:
         """Return an object with string values, such as labels."""

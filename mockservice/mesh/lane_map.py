@@ -278,8 +278,10 @@ class LaneMap:
             found = self._lane_of_pods(destination)
             if found is not None:
                 return found
-        if route.matches and all(match.headers for match in route.matches):
-            # Who asks for another header than the lanes' may be led elsewhere: that is no lane.
+        if route.matches and all(
+            match.headers or match.query or match.authority for match in route.matches
+        ):
+            # Who asks for something else than the lanes' headers may be led elsewhere: no lane.
             owed = {pod.app: self.owed(self.baseline, pod.app) for pod in pods_there}
             if any(
                 (one := owed[pod.app]) and pod.version not in one.versions for pod in pods_there

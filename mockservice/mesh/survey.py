@@ -51,7 +51,8 @@ def _entrances(lane_map: LaneMap, requests: list[Kind]) -> Iterator[Entrance]:
     for host, path, method, headers in requests:
         asked = dict(headers)
         route = gateway_route(mesh, Request(path, method, asked, host=host))
-        if route is not None:
+        # A redirect or a direct response enters no lane.
+        if route is not None and route.destinations:
             shares = lane_map.shares(route, asked)
             # What the gateway does not look at, or takes away, makes no other entrance.
             place = (host, path, method)
@@ -179,14 +180,24 @@ def _reasons(lane_map: LaneMap, pod: Pod) -> Iterator[str]:
     hosts = {service.host for service in lane_map.topology.services_of(pod.app)}
     for subset in lane_map.mesh.subsets:
         if subset.host in hosts and selects(subset.labels, pod.labels):
+            tables = (*lane_map.mesh.gateway, *lane_map.mesh.calls)
+            routes = [route for table in tables for route in table.routes]
+            place = (subset.host, subset.name)
             led = [
                 route
-                for table in (*lane_map.mesh.gateway, *lane_map.mesh.calls)
-                for route in table.routes
+                for route in routes
                 for one in route.destinations
-                if (one.host, one.subset) == (subset.host, subset.name)
+                if (one.host, one.subset) == place
             ]
-            if led:
+            copied = [
+                route
+                for route in routes
+                for one in route.mirrors
+                if (one.destination.host, one.destination.subset) == place
+            ]
+            if copied and not led:
+                yield f"{copied[0].source} leads only copies to it"
+            elif led:
                 yield f"{led[0].source} leads to it, but for no lane that the rules tell"
             else:
                 yield f"no rule leads to subset {subset.name} of {subset.source}"
