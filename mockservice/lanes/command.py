@@ -45,6 +45,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--ui", action="store_true", help="serve the page of `mockservice ui` as well"
     )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse what local lanes leave out, instead of a note"
+    )
     options = parser.parse_args(argv)
     try:
         from mockservice.lanes import run
@@ -59,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
         options.quiet,
         options.port,
         with_page=options.ui,
+        strict=options.strict,
     )
 
 

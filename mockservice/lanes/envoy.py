@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
+from mockservice.mesh.istio import GATEWAY_NAMESPACE
 from mockservice.mesh.model import PERCENT_OF_ALL, Headers, Match, Text, selects
 
 if TYPE_CHECKING:
@@ -18,18 +19,25 @@ if TYPE_CHECKING:
 
     from mockservice.lanes.addresses import Place
     from mockservice.mesh.model import (
+        ConnectionPool,
+        Cors,
         Destination,
+        DirectResponse,
         Fault,
+        HashOn,
         HeaderChanges,
         LaneCarrier,
+        LoadBalancer,
         Mesh,
         OutlierDetection,
         Pairs,
         Pod,
+        Redirect,
         Retries,
         Route,
         RouteTable,
         Service,
+        TrafficPolicy,
     )
 
 Json = dict[str, Any]
@@ -45,6 +53,17 @@ _RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled"
 _RETRY_INBOUND_ON: Final = "reset-before-request"
 _RETRY_OTHER_HOST_ATTEMPTS: Final = 5
 _CONNECT_TIMEOUT: Final = "10s"
+_RING_SIZE: Final = 1024
+# Envoy's: `RingHashLbConfig.maximum_ring_size`.
+_MAX_RING_SIZE: Final = 8 * 1024 * 1024
+
+_REDIRECTS: Final = {
+    301: "MOVED_PERMANENTLY",
+    302: "FOUND",
+    303: "SEE_OTHER",
+    307: "TEMPORARY_REDIRECT",
+    308: "PERMANENT_REDIRECT",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +86,20 @@ class _Context:
     places: Mapping[Pod, Place]
     ready: Collection[Pod]
 
+    gateway_port: int
+
     def ready_pods(self, service: Service, subset: str | None) -> list[Pod]:
         return [pod for pod in self.mesh.pods_of(service, subset) if pod in self.ready]
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Whose requests routes are for."""
+
+    labels: Pairs
+    namespace: str
+    port: int
+    """That is called; the gateway's is that on a cluster."""
 
 
 def configuration(
@@ -82,7 +113,7 @@ def configuration(
         ready: the pods that may receive requests.
         gateway_port: the port of the gateway on 127.0.0.1.
     """
-    context = _Context(mesh, places, ready)
+    context = _Context(mesh, places, ready, gateway_port)
     clusters = dict(_clusters(context))
     listeners = {"gateway": _listener("gateway", [(GATEWAY_IP, gateway_port)], "INBOUND")}
     routes = {"gateway": _route_configuration("gateway", _gateway_hosts(context))}
@@ -93,6 +124,9 @@ def configuration(
         listeners[name] = _listener(name, addresses, "OUTBOUND", script)
         routes[name] = _route_configuration(name, _sidecar_hosts(context, pod, place))
         clusters[name] = _cluster(name, [(place.ip, place.port)])
+    # Of a host or a port that no Service has: what is led there gets 503.
+    for name in _clusters_in(list(routes.values())):
+        clusters.setdefault(name, _cluster(name, []))
     return Configuration(clusters, listeners, routes)
 
 
@@ -109,14 +143,9 @@ def _cluster_name(host: str, port: int, subset: str | None) -> str:
 
 
 def _clusters(context: _Context) -> Iterator[tuple[str, Json]]:
-    outliers = dict(context.mesh.outliers)
     for service in context.mesh.services:
-        subsets = {
-            subset.name: subset.outliers
-            for subset in context.mesh.subsets
-            if subset.host == service.host
-        }
-        for subset, own in ({None: None} | subsets).items():
+        names = [one.name for one in context.mesh.subsets if one.host == service.host]
+        for subset in dict.fromkeys([None, *names]):
             places = [
                 context.places[pod]
                 for pod in context.ready_pods(service, subset)
@@ -125,11 +154,26 @@ def _clusters(context: _Context) -> Iterator[tuple[str, Json]]:
             for port in service.ports:
                 name = _cluster_name(service.host, port, subset)
                 addresses = [(place.ip, place.inbound) for place in places]
-                yield name, _cluster(name, addresses, own or outliers.get(service.host))
+                policy = context.mesh.policy(service.host, subset, port)
+                yield name, _cluster(name, addresses, policy)
+
+
+def _clusters_in(routes: Any) -> Iterator[str]:
+    """Yield the names of all clusters that routes lead to."""
+    if isinstance(routes, list):
+        for one in routes:
+            yield from _clusters_in(one)
+    elif isinstance(routes, dict):
+        if isinstance(name := routes.get("cluster"), str):
+            yield name
+        for cluster in routes.get("weighted_clusters", {}).get("clusters", ()):
+            yield cluster["name"]
+        for name in ("virtual_hosts", "routes", "route", "request_mirror_policies"):
+            yield from _clusters_in(routes.get(name))
 
 
 def _cluster(
-    name: str, addresses: list[tuple[str, int]], outliers: OutlierDetection | None = None
+    name: str, addresses: list[tuple[str, int]], policy: TrafficPolicy | None = None
 ) -> Json:
     endpoints = [{"endpoint": {"address": _address(*address)}} for address in addresses]
     cluster: Json = {
@@ -151,12 +195,63 @@ def _cluster(
         },
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     }
-    if outliers is not None:
-        cluster["outlier_detection"] = _outlier_detection(outliers)
-        if outliers.min_health_percent is not None:
-            panic = {"value": outliers.min_health_percent}
+    if policy is not None and policy.load_balancer is not None:
+        cluster |= _load_balancer(policy.load_balancer)
+    if policy is not None and policy.pool is not None:
+        _limit(cluster, policy.pool)
+    if policy is not None and policy.outliers is not None:
+        cluster["outlier_detection"] = _outlier_detection(policy.outliers)
+        if policy.outliers.min_health_percent is not None:
+            panic = {"value": policy.outliers.min_health_percent}
             cluster["common_lb_config"]["healthy_panic_threshold"] = panic
     return cluster
+
+
+def _load_balancer(balancer: LoadBalancer) -> Json:
+    translated: Json = {"lb_policy": balancer.policy}
+    if balancer.policy == "RING_HASH":
+        size = balancer.size or _RING_SIZE
+        # Envoy's own limit, or more where more is asked for.
+        most = max(size, _MAX_RING_SIZE)
+        translated["ring_hash_lb_config"] = {
+            "minimum_ring_size": size,
+            "maximum_ring_size": most,
+        }
+    elif balancer.policy == "MAGLEV" and balancer.size is not None:
+        translated["maglev_lb_config"] = {"table_size": balancer.size}
+    return translated
+
+
+def _limit(cluster: Json, pool: ConnectionPool) -> None:
+    """Add the limits of a connection pool to a cluster."""
+    (thresholds,) = cluster["circuit_breakers"]["thresholds"]
+    for name, limit in (
+        ("max_connections", pool.max_connections),
+        ("max_pending_requests", pool.max_pending_requests),
+        ("max_requests", pool.max_requests),
+        ("max_retries", pool.max_retries),
+    ):
+        # 0 stands for Istio's default, which is no limit.
+        if limit:
+            thresholds[name] = limit
+    if pool.connect_timeout is not None:
+        cluster["connect_timeout"] = _seconds(pool.connect_timeout)
+    options: Json = {}
+    if pool.idle_timeout is not None:
+        options["idle_timeout"] = _seconds(pool.idle_timeout)
+    if pool.max_connection_duration is not None:
+        options["max_connection_duration"] = _seconds(pool.max_connection_duration)
+    if pool.max_requests_per_connection:
+        options["max_requests_per_connection"] = pool.max_requests_per_connection
+    if options:
+        type_name = "extensions.upstreams.http.v3.HttpProtocolOptions"
+        cluster["typed_extension_protocol_options"] = {
+            f"envoy.{type_name}": {
+                "@type": _TYPE + type_name,
+                "common_http_protocol_options": options,
+                "explicit_http_config": {"http_protocol_options": {}},
+            }
+        }
 
 
 def _outlier_detection(outliers: OutlierDetection) -> Json:
@@ -187,6 +282,7 @@ def _listener(
     if script is not None:
         source = {"default_source_code": {"inline_string": script}}
         filters.append(_filter("lua", "extensions.filters.http.lua.v3.Lua", **source))
+    filters.append(_filter("cors", "extensions.filters.http.cors.v3.Cors"))
     filters.append(_filter("fault", "extensions.filters.http.fault.v3.HTTPFault"))
     filters.append(_filter("router", "extensions.filters.http.router.v3.Router"))
     manager = _filter(
@@ -240,11 +336,12 @@ def _route_configuration(name: str, hosts: list[Json]) -> Json:
 
 
 def _gateway_hosts(context: _Context) -> list[Json]:
+    mesh = context.mesh
+    caller = _Caller(mesh.gateway_labels, GATEWAY_NAMESPACE, mesh.gateway_port)
     by_host: dict[str, list[Json]] = {}
-    for table in context.mesh.gateway:
+    for table in mesh.gateway:
         for host in table.hosts:
-            routes = by_host.setdefault(host, [])
-            routes.extend(_routes(context, table, context.mesh.gateway_labels))
+            by_host.setdefault(host, []).extend(_routes(context, table, caller))
     return [{"name": host, "domains": [host], "routes": routes} for host, routes in by_host.items()]
 
 
@@ -276,7 +373,8 @@ def _sidecar_hosts(context: _Context, pod: Pod, place: Place) -> list[Json]:
     hosts = []
     for service in context.mesh.services:
         for port in service.ports:
-            routes = _service_routes(context, service, port, pod.labels)
+            caller = _Caller(pod.labels, pod.namespace, port)
+            routes = _service_routes(context, service, caller)
             name = f"{service.host}:{port}"
             domains = _domains(service, port, pod.namespace)
             hosts.append({"name": name, "domains": domains, "routes": [inbound, *routes]})
@@ -292,11 +390,11 @@ def _domains(service: Service, port: int, namespace: str) -> list[str]:
     return domains + names if port == 80 else domains
 
 
-def _service_routes(context: _Context, service: Service, port: int, caller: Pairs) -> list[Json]:
+def _service_routes(context: _Context, service: Service, caller: _Caller) -> list[Json]:
     for table in context.mesh.calls:
         if service.host in table.hosts:
             return list(_routes(context, table, caller))
-    cluster = _cluster_name(service.host, port, None)
+    cluster = _cluster_name(service.host, caller.port, None)
     return [
         {
             "match": {"prefix": "/"},
@@ -309,20 +407,42 @@ def _service_routes(context: _Context, service: Service, port: int, caller: Pair
     ]
 
 
-def _routes(context: _Context, table: RouteTable, caller: Pairs) -> Iterator[Json]:
-    """Yield Envoy's routes for one table: one for each match that the caller's labels satisfy."""
+def _routes(context: _Context, table: RouteTable, caller: _Caller) -> Iterator[Json]:
+    """Yield Envoy's routes for one table: one for each match that the caller satisfies."""
     for route in table.routes:
         for match in route.matches or (Match(),):
-            if selects(match.source_labels, caller):
-                yield _route(context, route, match)
+            if (
+                selects(match.source_labels, caller.labels)
+                and match.source_namespace in (None, caller.namespace)
+                and match.port in (None, caller.port)
+            ):
+                yield _route(context, route, match, caller)
 
 
-def _route(context: _Context, route: Route, match: Match) -> Json:
+def _route(context: _Context, route: Route, match: Match, caller: _Caller) -> Json:
+    translated = {"match": _match(match), **_header_changes(route.headers)}
+    if route.redirect is not None:
+        translated["redirect"] = _redirect(context, route.redirect, caller)
+    elif route.direct_response is not None:
+        translated["direct_response"] = _direct_response(route.direct_response)
+    else:
+        translated["route"] = _action(context, route, caller)
+    filters: Json = {}
+    if route.fault is not None:
+        filters["fault"] = _fault(route.fault)
+    if route.cors is not None:
+        filters["cors"] = _cors(route.cors)
+    if filters:
+        translated["typed_per_filter_config"] = filters
+    return translated
+
+
+def _action(context: _Context, route: Route, caller: _Caller) -> Json:
     action: Json = {
         "weighted_clusters": {
             "clusters": [
                 {
-                    "name": _destination_cluster(context, destination),
+                    "name": _destination_cluster(context, destination, caller.port),
                     "weight": destination.weight,
                     **_header_changes(destination.headers),
                 }
@@ -336,21 +456,112 @@ def _route(context: _Context, route: Route, match: Match) -> Json:
         action["prefix_rewrite"] = route.rewrite_uri
     if route.rewrite_authority is not None:
         action["host_rewrite_literal"] = route.rewrite_authority
-    translated = {"match": _match(match), "route": action, **_header_changes(route.headers)}
-    if route.fault is not None:
-        translated["typed_per_filter_config"] = {"fault": _fault(route.fault)}
+    if route.rewrite_regex is not None:
+        pattern, substitution = route.rewrite_regex
+        rewrite = {"pattern": {"regex": pattern}, "substitution": substitution}
+        action["regex_rewrite"] = rewrite
+    if route.mirrors:
+        action["request_mirror_policies"] = [
+            {
+                "cluster": _destination_cluster(context, mirror.destination, caller.port),
+                "runtime_fraction": {"default_value": _percentage(mirror.percent)},
+            }
+            for mirror in route.mirrors
+        ]
+    if hashes := list(_hash_policies(context, route, caller)):
+        action["hash_policy"] = hashes
+    return action
+
+
+def _destination_port(context: _Context, destination: Destination, called: int) -> int:
+    """The port of a destination. Source: Istio, `Destination.port`."""
+    service = context.mesh.service(destination.host)
+    if destination.port is None and service is not None and len(service.ports) == 1:
+        return service.ports[0]
+    return destination.port or called
+
+
+def _destination_cluster(context: _Context, destination: Destination, called: int) -> str:
+    service = context.mesh.service(destination.host)
+    subset = destination.subset
+    if (
+        destination.fallback is not None
+        and service is not None
+        and not context.ready_pods(service, subset)
+    ):
+        subset = destination.fallback
+    port = _destination_port(context, destination, called)
+    return _cluster_name(destination.host, port, subset)
+
+
+def _hash_policies(context: _Context, route: Route, caller: _Caller) -> Iterator[Json]:
+    for one in route.destinations:
+        port = _destination_port(context, one, caller.port)
+        balancer = context.mesh.policy(one.host, one.subset, port).load_balancer
+        if balancer is not None and balancer.hash_on is not None:
+            yield _hash_policy(balancer.hash_on)
+
+
+def _hash_policy(hash_on: HashOn) -> Json:
+    match hash_on.kind:
+        case "header":
+            return {"header": {"header_name": hash_on.name}}
+        case "query":
+            return {"query_parameter": {"name": hash_on.name}}
+        case "source_ip":
+            return {"connection_properties": {"source_ip": True}}
+        case "cookie":
+            cookie: Json = {"name": hash_on.name}
+            if hash_on.path is not None:
+                cookie["path"] = hash_on.path
+            if hash_on.ttl is not None:
+                cookie["ttl"] = _seconds(hash_on.ttl)
+            return {"cookie": cookie}
+
+
+def _redirect(context: _Context, redirect: Redirect, caller: _Caller) -> Json:
+    translated: Json = {"response_code": _REDIRECTS[redirect.status]}
+    if redirect.scheme is not None:
+        translated["scheme_redirect"] = redirect.scheme
+    if redirect.authority is not None:
+        translated["host_redirect"] = redirect.authority
+    if redirect.keeps_port:
+        is_gateway = caller.namespace == GATEWAY_NAMESPACE
+        translated["port_redirect"] = context.gateway_port if is_gateway else caller.port
+    if redirect.port is not None:
+        translated["port_redirect"] = redirect.port
+    if redirect.path is not None:
+        translated["path_redirect"] = redirect.path
+    if redirect.prefix is not None:
+        translated["prefix_rewrite"] = redirect.prefix
     return translated
 
 
-def _destination_cluster(context: _Context, destination: Destination) -> str:
-    service = context.mesh.service(destination.host)
-    if service is None:
-        # The checks of the manifests rule this out.
-        raise ValueError(f"no Service {destination.host}")
-    subset = destination.subset
-    if destination.fallback is not None and not context.ready_pods(service, subset):
-        subset = destination.fallback
-    return _cluster_name(service.host, destination.port or service.ports[0], subset)
+def _direct_response(response: DirectResponse) -> Json:
+    translated: Json = {"status": response.status}
+    if response.body:
+        translated["body"] = {"inline_string": response.body}
+    return translated
+
+
+def _cors(cors: Cors) -> Json:
+    translated: Json = {
+        "@type": f"{_TYPE}extensions.filters.http.cors.v3.CorsPolicy",
+        "allow_origin_string_match": [_string(origin) for origin in cors.origins],
+        "forward_not_matching_preflights": cors.forwards_unmatched,
+    }
+    for name, values in (
+        ("allow_methods", cors.methods),
+        ("allow_headers", cors.headers),
+        ("expose_headers", cors.expose_headers),
+    ):
+        if values:
+            translated[name] = ",".join(values)
+    if cors.max_age is not None:
+        translated["max_age"] = str(int(cors.max_age))
+    if cors.credentials is not None:
+        translated["allow_credentials"] = cors.credentials
+    return translated
 
 
 def _match(match: Match) -> Json:
@@ -362,12 +573,30 @@ def _match(match: Match) -> Json:
         {**_header(name, text, missing_is_empty=True), "invert_match": True}
         for name, text in match.without_headers
     ]
+    if match.authority is not None:
+        headers.append(_header(":authority", match.authority))
+    if match.scheme is not None:
+        headers.append(_header(":scheme", match.scheme))
     if headers:
         translated["headers"] = headers
+    if match.query:
+        translated["query_parameters"] = [
+            {"name": name, "present_match": True}
+            if text.kind == "present"
+            else {"name": name, "string_match": _string(text)}
+            for name, text in match.query
+        ]
     return translated
 
 
 def _path(uri: Text | None) -> Json:
+    path = _path_pattern(uri)
+    if uri is not None and uri.ignores_case and uri.kind != "regex":
+        path["case_sensitive"] = False
+    return path
+
+
+def _path_pattern(uri: Text | None) -> Json:
     match uri:
         case Text("exact", value):
             return {"path": value}
@@ -384,14 +613,16 @@ def _path(uri: Text | None) -> Json:
 def _header(name: str, text: Text, missing_is_empty: bool = False) -> Json:
     if text.kind == "present":
         return {"name": name, "present_match": True}
-    value = {"regex": text.value} if text.kind == "regex" else text.value
-    header: Json = {
-        "name": name,
-        "string_match": {"safe_regex" if text.kind == "regex" else text.kind: value},
-    }
+    header: Json = {"name": name, "string_match": _string(text)}
     if missing_is_empty:
         header["treat_missing_header_as_empty"] = True
     return header
+
+
+def _string(text: Text) -> Json:
+    if text.kind == "regex":
+        return {"safe_regex": {"regex": text.value}}
+    return {text.kind: text.value}
 
 
 def _header_changes(headers: Headers) -> Json:

@@ -82,6 +82,7 @@ class LocalLanes:
         port: of the gateway; None for 8080 or, if that is in use, a free one.
         log: called with each line that a process writes, after the name of its pod or `envoy`.
         changed: called after a pod has changed its state and after the routes have changed.
+        strict: whether every note on what the manifests ask for is a refusal.
 
     Raises, from `async with`:
         RefusedError: the manifests are invalid or not supported.
@@ -94,19 +95,22 @@ class LocalLanes:
         port: int | None = None,
         log: Log = lambda _name, _line: None,
         changed: Callable[[], None] = lambda: None,
+        *,
+        strict: bool = False,
     ) -> None:
         self.paths = [Path(path) for path in paths]
         self.pods: list[LocalPod] = []
         self._port = port
         self._log = log
         self._changed = changed
+        self._strict = strict
         self._mesh = Mesh()
         self._lane_map = read_lane_map(self._mesh)
         self._moving = asyncio.Lock()
         self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        mesh = load(self.paths)
+        mesh = load(self.paths, strict=self._strict)
         async with AsyncExitStack() as exits:
             folder = Path(tempfile.mkdtemp(prefix="lanes-"))
             self._processes = Processes(folder, self._log)
@@ -154,7 +158,7 @@ class LocalLanes:
             RefusedError: the manifests are invalid or not supported.
             LanesError: a new pod does not start, or Envoy rejects the routes.
         """
-        mesh = load(self.paths)
+        mesh = load(self.paths, strict=self._strict)
         if mesh == self._mesh:
             # Only line numbers differ.
             self._mesh = mesh

@@ -29,10 +29,11 @@ def run(
     port: int | None,
     *,
     with_page: bool,
+    strict: bool,
 ) -> int:
     """Run local lanes; see `mockservice.lanes.command.main`."""
     report: Report = JsonReport(quiet) if as_json else TextReport(quiet)
-    return asyncio.run(_until_signal(_run(paths, watch, port, report, with_page), report))
+    return asyncio.run(_until_signal(_run(paths, watch, port, report, with_page, strict), report))
 
 
 async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report) -> int:
@@ -63,10 +64,15 @@ async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report
 
 
 async def _run(
-    paths: list[Path], watch: bool, port: int | None, report: Report, with_page: bool
+    paths: list[Path],
+    watch: bool,
+    port: int | None,
+    report: Report,
+    with_page: bool,
+    strict: bool,
 ) -> NoReturn:
     edits = Watch(paths)
-    lanes = LocalLanes(paths, port, report.log, lambda: report.changed(lanes))
+    lanes = LocalLanes(paths, port, report.log, lambda: report.changed(lanes), strict=strict)
     async with lanes, AsyncExitStack() as exits:
         page = await exits.enter_async_context(_page_of(lanes)) if with_page else None
         report.running("ready", lanes, page.url if page else None)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 ALL_SIDECARS: Final = "mesh"
 """The entry in a VirtualService's `gateways` that stands for all sidecars."""
+
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 
 def host_of(name: str, namespace: str) -> str:
@@ -20,3 +24,32 @@ def full_host(host: str, namespace: str) -> str:
     Source: Istio, "VirtualService", `HTTPRouteDestination`.
     """
     return host if "." in host else host_of(host, namespace)
+
+
+def completed(host: str, hosts: Collection[str]) -> str | None:
+    """Return the Service that a host would name if its end was not missing, or else None.
+
+    Kubernetes completes `mocka.default` in a pod; Istio does not do it in a rule.
+    Source: Istio's pilot, `ResolveShortnameToFQDN`.
+
+    Args:
+        host: as a rule has it, with a dot.
+        hosts: the full names of Services.
+    """
+    if host in hosts:
+        return None
+    names = (f"{host}{ending}" for ending in (".svc.cluster.local", ".cluster.local", ".local"))
+    return next((name for name in names if name in hosts), None)
+
+
+def most_specific(host: str, patterns: Iterable[str]) -> str | None:
+    """Return the pattern that counts for a host: its name, or else the longest wildcard.
+
+    Source: Istio, "DestinationRule", `host`.
+    """
+    fitting = (
+        pattern
+        for pattern in patterns
+        if pattern == host or (pattern.startswith("*") and host.endswith(pattern[1:]))
+    )
+    return max(fitting, key=lambda pattern: (pattern == host, len(pattern)), default=None)

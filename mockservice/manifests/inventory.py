@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from mockservice.manifests import asm
-from mockservice.manifests.hosts import full_host, host_of
+from mockservice.manifests.hosts import completed, full_host, host_of, most_specific
 from mockservice.manifests.kinds import DEPLOYMENT, DESTINATION_RULE, GATEWAY, SERVICE
 from mockservice.manifests.problems import one_of
 
@@ -37,11 +37,16 @@ class Inventory:
         """By full host name."""
         self.subsets: dict[str, set[str]] = defaultdict(set)
         """Names of subsets, by the full host name of their Service."""
-        for rule in self.of(DESTINATION_RULE):
-            host = full_host(rule.body["spec"]["host"], rule.namespace)
-            self.subsets[host] |= {
-                subset["name"] for subset in rule.body["spec"].get("subsets") or []
-            }
+        rules = [
+            (full_host(rule.body["spec"]["host"], rule.namespace), rule)
+            for rule in self.of(DESTINATION_RULE)
+        ]
+        for host in self.services:
+            chosen = most_specific(host, (pattern for pattern, _ in rules))
+            for pattern, rule in rules:
+                if pattern == chosen:
+                    subsets = rule.body["spec"].get("subsets") or []
+                    self.subsets[host] |= {subset["name"] for subset in subsets}
         for lane in self.of(asm.LANE):
             for host in self.hosts_of_lane(lane):
                 self.subsets[host].add(lane.name)
@@ -81,6 +86,11 @@ class Inventory:
         if number is None:
             return f"must be set; {allowed}"
         return f"Service {service.name} has no port {number}; {allowed}"
+
+    def is_known(self, host: str, namespace: str) -> bool:
+        """Whether a host that a rule names is a Service, or would be one if it was completed."""
+        full = full_host(host, namespace)
+        return full in self.services or completed(full, self.services) is not None
 
     def no_service(self, host: str, namespace: str) -> str:
         """Say that a host, written in a namespace, names no Service."""

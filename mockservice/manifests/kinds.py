@@ -65,11 +65,12 @@ _DESTINATION_RULE: Final = _open(
     },
     "host",
 )
+_DESTINATION: Final = _open(
+    {"host": String(), "subset": String(), "port": _open({"number": _PORT})}, "host"
+)
 _ROUTE_DESTINATION: Final = _open(
     {
-        "destination": _open(
-            {"host": String(), "subset": String(), "port": _open({"number": _PORT})}, "host"
-        ),
+        "destination": _DESTINATION,
         "weight": Integer(),
         # An ASM extension: takes over while the destination has no ready pod.
         "fallback": _open({"target": _open({"host": String(), "subset": String()})}),
@@ -85,6 +86,8 @@ _VIRTUAL_SERVICE: Final = _open(
                 {
                     "match": List(_open({"sourceLabels": Map()})),
                     "route": List(_ROUTE_DESTINATION),
+                    "mirror": _DESTINATION,
+                    "mirrors": List(_open({"destination": _DESTINATION}, "destination")),
                 }
             )
         ),

@@ -15,7 +15,6 @@ from mockservice.manifests.inventory import (
 )
 from mockservice.manifests.kinds import GATEWAY
 from mockservice.manifests.problems import Problem, one_of, problem
-from mockservice.manifests.routes import check_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,11 +61,18 @@ def _check_group(inventory: Inventory, group: Document) -> Iterator[Problem]:
     if _strategy(group) == asm.WEIGHTS:
         if weights:
             last = next(lane for lane in reversed(lanes) if lane.name in weights)
-            yield from check_weights(last, "spec.ingressWeight.weight", [*weights.values()])
+            yield from _check_weights(last, [*weights.values()])
         else:
             place = "spec.ingress.ingressRouting.ingressRoutingStrategy"
             reason = f"{asm.WEIGHTS!r}: at least one lane must have an ingressWeight"
             yield problem(group, place, reason)
+
+
+def _check_weights(lane: Document, weights: list[int]) -> Iterator[Problem]:
+    if sum(weights) != 100:
+        terms = f" {' + '.join(map(str, weights))} is" if len(weights) > 1 else ""
+        reason = f"weights must add up to 100, but{terms} {sum(weights)}"
+        yield problem(lane, "spec.ingressWeight.weight", reason)
 
 
 def _check_baseline(inventory: Inventory, group: Document) -> Iterator[Problem]:

@@ -36,18 +36,9 @@ def check(inventory: Inventory) -> Iterator[Problem]:
             yield from _check_backends(inventory, http_route, rule, f"spec.rules[{index}]")
 
 
-def check_weights(document: Document, place: str, weights: list[int]) -> Iterator[Problem]:
-    """Check that weights add up to 100."""
-    if sum(weights) != 100:
-        terms = f" {' + '.join(map(str, weights))} is" if len(weights) > 1 else ""
-        reason = f"weights must add up to 100, but{terms} {sum(weights)}"
-        yield problem(document, place, reason)
-
-
 def _check_subsets(inventory: Inventory, rule: Document) -> Iterator[Problem]:
     spec = rule.body["spec"]
-    host = full_host(spec["host"], rule.namespace)
-    if host not in inventory.services:
+    if "*" not in spec["host"] and not inventory.is_known(spec["host"], rule.namespace):
         yield problem(rule, "spec.host", inventory.no_service(spec["host"], rule.namespace))
         return
     seen: set[str] = set()
@@ -56,10 +47,6 @@ def _check_subsets(inventory: Inventory, rule: Document) -> Iterator[Problem]:
         if subset["name"] in seen:
             yield problem(rule, f"{place}.name", f"duplicate subset {subset['name']!r}")
         seen.add(subset["name"])
-        labels = subset.get("labels") or {}
-        pods, name = inventory.pods_of(host), inventory.services[host].name
-        if pods and labels and (reason := unmatched(labels, pods, f"of {name}")):
-            yield problem(rule, f"{place}.labels", reason)
 
 
 def _check_hosts(inventory: Inventory, service: Document) -> Iterator[Problem]:
@@ -71,9 +58,10 @@ def _check_hosts(inventory: Inventory, service: Document) -> Iterator[Problem]:
         if not inventory.named(GATEWAY, name, namespace or service.namespace):
             reason = inventory.no_gateway(gateway, service.namespace)
             yield problem(service, f"spec.gateways[{index}]", reason)
-    if ALL_SIDECARS in gateways:
+    # At a gateway a host may be any name, which is then nobody's between pods.
+    if set(gateways) == {ALL_SIDECARS}:
         for index, host in enumerate(service.body["spec"].get("hosts") or []):
-            if "*" not in host and full_host(host, service.namespace) not in inventory.services:
+            if "*" not in host and not inventory.is_known(host, service.namespace):
                 reason = inventory.no_service(host, service.namespace)
                 yield problem(service, f"spec.hosts[{index}]", reason)
 
@@ -94,9 +82,12 @@ def _check_route(
         if target := (destination.get("fallback") or {}).get("target"):
             instead = {**target, "host": target.get("host") or named["host"]}
             yield from _check_destination(inventory, service, instead, f"{inside}.fallback.target")
-    weights = [destination.get("weight") for destination in routed]
-    if len(weights) > 1 or any(weight is not None for weight in weights):
-        yield from check_weights(service, f"{place}.route", [weight or 0 for weight in weights])
+    mirrors = [("mirror", route.get("mirror"))]
+    for index, mirror in enumerate(route.get("mirrors") or []):
+        mirrors.append((f"mirrors[{index}].destination", mirror.get("destination")))
+    for name, mirrored in mirrors:
+        if mirrored is not None:
+            yield from _check_destination(inventory, service, mirrored, f"{place}.{name}")
 
 
 def _check_destination(
@@ -104,9 +95,9 @@ def _check_destination(
 ) -> Iterator[Problem]:
     host = full_host(destination["host"], service.namespace)
     if host not in inventory.services:
-        yield problem(
-            service, f"{place}.host", inventory.no_service(destination["host"], service.namespace)
-        )
+        if not inventory.is_known(host, service.namespace):
+            missing = inventory.no_service(destination["host"], service.namespace)
+            yield problem(service, f"{place}.host", missing)
         return
     number = (destination.get("port") or {}).get("number")
     if number is not None and (reason := inventory.no_port(host, number)):
@@ -145,8 +136,3 @@ def _check_backends(
             yield problem(route, f"{inside}.name", reason)
         elif port_reason := inventory.no_port(host, backend.get("port")):
             yield problem(route, f"{inside}.port", port_reason)
-    weights = [backend.get("weight") for backend in backends]
-    if any(weight is not None for weight in weights):
-        # The default weight is 1.
-        effective = [1 if weight is None else weight for weight in weights]
-        yield from check_weights(route, f"{place}.backendRefs", effective)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from mockservice.manifests.hosts import full_host, host_of
 from mockservice.mesh import model
-from mockservice.mesh.istio import Ingress, read_match
 from mockservice.mesh.model import (
     DeclaredLane,
     Destination,
@@ -27,10 +26,12 @@ from mockservice.mesh.model import (
     Subset,
     Text,
 )
+from mockservice.mesh.virtual_services import read_match
 
 if TYPE_CHECKING:
     from mockservice.manifests.documents import Source
     from mockservice.mesh.fields import Fields
+    from mockservice.mesh.istio import Ingress
 
 GROUP_LABEL: Final = "swimlane-group"
 BAGGAGE: Final = "baggage"

@@ -68,9 +68,9 @@ def blame_call(
         reason = f"no rule routes the calls of {call.service.name}, they are spread over all pods"
         return Blame(reason, lane.source if subset is None else subset.source)
     labels = call.caller.labels
-    route = first_route(table.routes, Request(call.path, "GET", dict(lane.values), labels))
+    route = first_route(table.routes, call.request(dict(lane.values)))
     others = tuple(pair for pair in labels if pair not in lane.labels)
-    plain = first_route(table.routes, Request(call.path, source_labels=others))
+    plain = first_route(table.routes, call.request(labels=others))
     is_baseline = lane.name == lane_map.baseline
     unmatched = f"no rule of {table.source} matches {lane.token or 'the request'}"
     if route is None:

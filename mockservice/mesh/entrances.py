@@ -41,10 +41,11 @@ def kinds(mesh: Mesh, marks: Iterable[Pairs]) -> list[Kind]:
         if carrier.trace_header not in (*_SENT_ANYWAY, carrier.route_header)
     )
     paths: dict[tuple[str | None, str, str], list[Pairs]] = {}
-    for host, _, match in _matches(mesh):
+    for pattern, _, match in _matches(mesh):
         asked = _example(match)
         if asked is not None:
             path, method, headers = asked
+            host = _host(pattern, match)
             paths.setdefault((host, path, method), []).append(headers)
     marks = list(marks)
     for place, asked_for in paths.items():
@@ -72,16 +73,24 @@ def _example(match: Match) -> tuple[str, str, Pairs] | None:
     method = "GET" if match.method is None else example(match.method)
     asked = [(name.lower(), example(text)) for name, text in match.headers]
     values = tuple((name, value) for name, value in asked if value is not None)
-    if path is None or method is None or len(values) < len(asked):
+    query = [f"{name}={value}" for name, text in match.query if (value := example(text))]
+    if path is None or method is None or len(values) < len(asked) or len(query) < len(match.query):
         return None
-    return path, method, values
+    return "?".join([path, *(["&".join(query)] if query else [])]), method, values
 
 
-def _matches(mesh: Mesh) -> Iterator[tuple[str | None, Route, Match]]:
+def _host(pattern: str, match: Match) -> str | None:
+    """A host for a request that fits; None for any. Of a wildcard any will do."""
+    wanted = None if match.authority is None else example(match.authority)
+    if wanted is not None and match.authority is not None and match.authority.kind != "present":
+        return wanted
+    return None if pattern == "*" else pattern.replace("*", "any", 1)
+
+
+def _matches(mesh: Mesh) -> Iterator[tuple[str, Route, Match]]:
+    """The matches of the gateway's routes that lead to pods, with the hosts they are for."""
     for table in mesh.gateway:
         for host in table.hosts:
-            # Of a wildcard any host will do.
-            name = None if host == "*" else host.replace("*", "any", 1)
             for route in table.routes:
-                for match in route.matches or (Match(),):
-                    yield name, route, match
+                for match in (route.matches or (Match(),)) if route.destinations else ():
+                    yield host, route, match

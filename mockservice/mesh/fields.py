@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from mockservice.mesh.model import Pairs, pairs
+from mockservice.mesh.model import Note, Pairs, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +21,7 @@ _NOT_SUPPORTED: Final = "not supported by local lanes"
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LEAST_DURATION: Final = 0.001
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -32,9 +33,17 @@ class Fields:
     sees all problems at once.
     """
 
-    def __init__(self, document: Document, problems: list[str], body: Any, path: str = "") -> None:
+    def __init__(
+        self,
+        document: Document,
+        problems: list[str],
+        notes: list[Note],
+        body: Any,
+        path: str = "",
+    ) -> None:
         self._document = document
         self._problems = problems
+        self._notes = notes
         self._path = path
         self._fields: dict[str, Any] = body if isinstance(body, dict) else {}
         self._unread = dict.fromkeys(self._fields)
@@ -70,6 +79,12 @@ class Fields:
     def refuse(self, name: str, reason: str = _NOT_SUPPORTED) -> None:
         """Add a problem with one field."""
         self._problems.append(f"{self._document.where(self._path_of(name))}: {reason}")
+
+    def note(self, name: str, text: str) -> None:
+        """Add a note on one field, or on the whole object where the name is empty."""
+        path = self._path_of(name) if name else self._path
+        source = self._document.source(path)
+        self._notes.append(Note(f"{source.kind} {source.name}: {path}: {text}", source))
 
     def ignore(self, *names: str) -> None:
         """Accept fields that have no effect in local lanes."""
@@ -125,6 +140,13 @@ class Fields:
         parts = _DURATION_PART.findall(value)
         return float(sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
+    def duration(self, name: str) -> float | None:
+        """Return a duration that Istio's validation takes, in seconds."""
+        seconds = self.seconds(name)
+        if seconds is not None and seconds < _LEAST_DURATION:
+            self.refuse(name, "must be at least 1ms")
+        return seconds
+
     def pairs(self, name: str) -> Pairs:
         """Return an object with string values, such as labels."""
         mapping = self._take(name, {}, dict, "an object")
@@ -140,13 +162,12 @@ class Fields:
     def object(self, name: str) -> Fields:
         """Return the fields of an object; no fields if the object is absent."""
         value = self._take(name, {}, dict, "an object")
-        return Fields(self._document, self._problems, value, self._path_of(name))
+        return self._inside(value, self._path_of(name))
 
     def objects(self, name: str) -> Iterator[Fields]:
         """Yield the fields of each object in a list."""
         for index, value in enumerate(self._take(name, [], list, "a list")):
-            path = f"{self._path_of(name)}[{index}]"
-            yield Fields(self._document, self._problems, value, path)
+            yield self._inside(value, f"{self._path_of(name)}[{index}]")
 
     def each(self, name: str, read: Callable[[Fields], T]) -> tuple[T, ...]:
         """Apply `read` to each object in a list."""
@@ -163,6 +184,9 @@ class Fields:
         """Apply `read` to each value of an object; return pairs of key and result."""
         with self.object(name) as fields:
             return tuple((key, read(fields.object(key))) for key in list(fields._unread))
+
+    def _inside(self, value: Any, path: str) -> Fields:
+        return Fields(self._document, self._problems, self._notes, value, path)
 
     def _path_of(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from mockservice.mesh.draft import Draft, Versions
 from mockservice.mesh.entrances import kinds
-from mockservice.mesh.lane_map import Lane, Note
 from mockservice.mesh.matching import Request, first_route, fits, gateway_routes
-from mockservice.mesh.model import selects
+from mockservice.mesh.model import Note, selects
 from mockservice.mesh.settled import Settlement
 from mockservice.mesh.tokens import Tokens
 from mockservice.mesh.topology import versions
@@ -25,6 +24,7 @@ from mockservice.mesh.topology import versions
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mockservice.mesh.lane_map import Lane
     from mockservice.mesh.model import Destination, Mesh, Route
     from mockservice.mesh.topology import Topology
 
@@ -69,17 +69,18 @@ class _Reader:
                 caller = call.caller.labels
                 if draft.labels and not selects(draft.labels, caller):
                     continue
-                others = tuple(pair for pair in caller if pair not in draft.labels)
-                asked = Request(call.path, headers=values, source_labels=caller)
-                plain = Request(call.path, source_labels=others)
+                asked = call.request(values)
+                plain = call.request(
+                    labels=tuple(pair for pair in caller if pair not in draft.labels)
+                )
                 led += _specific(table.routes, asked, plain)
             if app in self._topology.entries and draft.headers:
                 for host, path, method, headers in self._kinds:
                     routes = gateway_routes(self._mesh, host)
-                    plain = Request(path, method, {**dict(headers), **dict.fromkeys(values, "")})
-                    led += _specific(
-                        routes, Request(path, method, {**dict(headers), **values}), plain
-                    )
+                    others = {**dict(headers), **dict.fromkeys(values, "")}
+                    plain = Request(path, method, others, host=host)
+                    asked = Request(path, method, {**dict(headers), **values}, host=host)
+                    led += _specific(routes, asked, plain)
                     led += _marked(first_route(routes, plain), draft)
             draft.subsets.update({one.subset for one in led if one.subset is not None})
             found = self._versions_at(app, led)
@@ -130,7 +131,7 @@ class _Reader:
                     for pair in call.caller.labels
                     if not any(pair in draft.labels for draft in self._drafts)
                 )
-                route = first_route(table.routes, Request(call.path, source_labels=others))
+                route = first_route(table.routes, call.request(labels=others))
                 if route is not None:
                     led.setdefault(app, []).extend(route.destinations)
         if not led or 2 * len(ruled & led.keys()) < len(ruled):
@@ -138,7 +139,7 @@ class _Reader:
         for host, path, method, headers in self._kinds:
             if headers:
                 continue
-            route = first_route(gateway_routes(self._mesh, host), Request(path, method))
+            route = first_route(gateway_routes(self._mesh, host), Request(path, method, host=host))
             if route is not None and len(route.destinations) == 1:
                 for pod in self._topology.pods_at(route.destinations[0])[:1]:
                     led.setdefault(pod.app, []).extend(route.destinations)

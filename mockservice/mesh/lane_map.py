@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mockservice.manifests.documents import Source
     from mockservice.mesh.matching import Request
-    from mockservice.mesh.model import Destination, Mesh, Pairs, Route, Text
+    from mockservice.mesh.model import Destination, Mesh, Note, Pairs, Route, Text
     from mockservice.mesh.topology import Topology
 
 ID: Final = "{id}"
@@ -135,19 +135,6 @@ class Entrance:
         asked = f"{method}{self.host or ''}{self.path}"
         headers = ", ".join(f"{name}: {value}" for name, value in self.asks)
         return f"{asked} with {headers}" if headers else asked
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that whoever wrote the manifests should know."""
-
-    text: str
-    source: Source | None = field(default=None, compare=False)
-    fails: bool = False
-    """Whether lanes that are so do not hold."""
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +278,10 @@ class LaneMap:
             found = self._lane_of_pods(destination)
             if found is not None:
                 return found
-        if route.matches and all(match.headers for match in route.matches):
-            # Who asks for another header than the lanes' may be led elsewhere: that is no lane.
+        if route.matches and all(
+            match.headers or match.query or match.authority for match in route.matches
+        ):
+            # Who asks for something else than the lanes' headers may be led elsewhere: no lane.
             owed = {pod.app: self.owed(self.baseline, pod.app) for pod in pods_there}
             if any(
                 (one := owed[pod.app]) and pod.version not in one.versions for pod in pods_there

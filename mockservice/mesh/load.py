@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from mockservice.mesh.model import Mesh
 
 
-def load(paths: Iterable[Path]) -> Mesh:
+def load(paths: Iterable[Path], *, strict: bool = False) -> Mesh:
     """Read, check and translate manifests.
 
     Args:
         paths: files, and folders of them.
+        strict: whether what has no effect here, or another one, is refused and not just noted.
 
     Raises:
         RefusedError: something in them is wrong or not supported.
@@ -33,6 +34,8 @@ def load(paths: Iterable[Path]) -> Mesh:
     if problems := check(documents):
         raise RefusedError([str(problem) for problem in problems])
     mesh = translate(documents)
+    if strict and mesh.notes:
+        raise RefusedError([note.located for note in mesh.notes])
     for needed, found in (("a Deployment", mesh.pods), ("a route at a Gateway", mesh.gateway)):
         if not found:
             raise RefusedError([f"{', '.join(map(str, paths))}: must hold {needed}"])

@@ -26,7 +26,11 @@ class Request:
     source_labels: Pairs = ()
     """The labels of the caller's pod."""
     host: str | None = None
-    """Without a port, for the gateway; None: one that only a route for all hosts takes."""
+    """For the gateway without a port; None: one that only a route for all hosts takes."""
+    port: int = 80
+    """That is called."""
+    source_namespace: str = ""
+    """The namespace of the caller's pod."""
 
 
 def first_route(routes: Iterable[Route], request: Request) -> Route | None:
@@ -39,10 +43,15 @@ def first_route(routes: Iterable[Route], request: Request) -> Route | None:
 
 def matches(match: Match, request: Request) -> bool:
     """Whether a request is all that a match asks for."""
-    path = request.path.partition("?")[0]
+    path, _, query = request.path.partition("?")
     return (
         (match.uri is None or fits(match.uri, path))
         and (match.method is None or fits(match.method, request.method))
+        and (match.scheme is None or fits(match.scheme, "http"))
+        and (match.authority is None or fits(match.authority, request.host or ""))
+        and match.port in (None, request.port)
+        and match.source_namespace in (None, request.source_namespace)
+        and all(fits(text, _parameter(query, name)) for name, text in match.query)
         and all(fits(text, request.headers.get(name.lower())) for name, text in match.headers)
         # A header that is missing counts as an empty one here, as in Istio.
         and not any(
@@ -57,6 +66,8 @@ def fits(text: Text, value: str | None) -> bool:
     """Whether a value is what a `Text` asks for; None is a value that is not there."""
     if value is None:
         return False
+    if text.ignores_case and text.kind != "regex":
+        return fits(Text(text.kind, text.value.lower()), value.lower())
     match text.kind:
         case "present":
             return True
@@ -73,6 +84,15 @@ def fits(text: Text, value: str | None) -> bool:
             except re.error:
                 # Envoy's RE2 has the last word on it, at start.
                 return False
+
+
+def _parameter(query: str, name: str) -> str | None:
+    """The first parameter of that name in a query, not decoded; None where there is none."""
+    for part in query.split("&"):
+        found, _, value = part.partition("=")
+        if part and found == name:
+            return value
+    return None
 
 
 def example(text: Text) -> str | None:

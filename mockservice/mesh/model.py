@@ -36,6 +36,26 @@ def selects(selector: Pairs, labels: Pairs) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something that whoever wrote the manifests should know."""
+
+    text: str
+    source: Source | None = field(default=None, compare=False)
+    fails: bool = False
+    """Whether lanes that are so do not hold."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def located(self) -> str:
+        """The text after file and line, as a message to the user starts."""
+        if self.source is None:
+            return self.text
+        return f"{self.source.path}:{self.source.line}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """One replica of a Deployment."""
 
@@ -69,6 +89,8 @@ class Service:
     namespace: str
     selector: Pairs
     ports: tuple[int, ...]
+    tcp_ports: tuple[int, ...] = ()
+    """The ports among them that are not declared to carry HTTP, so that no route counts there."""
 
     @property
     def host(self) -> str:
@@ -89,13 +111,64 @@ class OutlierDetection:
 
 
 @dataclass(frozen=True, slots=True)
+class HashOn:
+    """What requests have in common that go to the same pod."""
+
+    kind: Literal["header", "cookie", "source_ip", "query"]
+    name: str = ""
+    path: str | None = None
+    """Of a cookie."""
+    ttl: float | None = None
+    """Of a cookie that the mesh sets where there is none; None: it sets none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBalancer:
+    """How requests are spread over pods."""
+
+    policy: Literal["LEAST_REQUEST", "RANDOM", "ROUND_ROBIN", "RING_HASH", "MAGLEV"]
+    hash_on: HashOn | None = None
+    size: int | None = None
+    """Of the ring, at least, or of Maglev's table."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionPool:
+    """Limits of connections and requests, and times in seconds; None leaves it to the mesh."""
+
+    max_connections: int | None = None
+    max_pending_requests: int | None = None
+    max_requests: int | None = None
+    max_retries: int | None = None
+    max_requests_per_connection: int | None = None
+    connect_timeout: float | None = None
+    idle_timeout: float | None = None
+    max_connection_duration: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficPolicy:
+    """How pods are called, once it is clear which."""
+
+    load_balancer: LoadBalancer | None = None
+    pool: ConnectionPool | None = None
+    outliers: OutlierDetection | None = None
+    ports: tuple[tuple[int, TrafficPolicy], ...] = ()
+    """Of single ports: they take nothing over from the rest."""
+
+    def at(self, port: int) -> TrafficPolicy:
+        """The policy of a port."""
+        return dict(self.ports).get(port, self)
+
+
+@dataclass(frozen=True, slots=True)
 class Subset:
     """The pods of a Service that carry certain labels: a lane's part of it."""
 
     host: str
     name: str
     labels: Pairs
-    outliers: OutlierDetection | None = None
+    policy: TrafficPolicy | None = None
     source: Source | None = field(default=None, compare=False)
 
 
@@ -108,6 +181,7 @@ class Text:
 
     kind: TextKind
     value: str = ""
+    ignores_case: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +194,15 @@ class Match:
     without_headers: tuple[tuple[str, Text], ...] = ()
     source_labels: Pairs = ()
     """The labels of the caller's pod."""
+    query: tuple[tuple[str, Text], ...] = ()
+    """Parameters of the query, not decoded; of several of one name the first counts."""
+    authority: Text | None = None
+    """The host as the caller names it, with the port if it names one."""
+    scheme: Text | None = None
+    port: int | None = None
+    """The port of the Service that is called; it decides between pods only."""
+    source_namespace: str | None = None
+    """The namespace of the caller's pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +257,73 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """Requests that match one of `matches`, or any where there is none, and where they go."""
+class Redirect:
+    """An answer that sends the client elsewhere; None leaves a part of the URL as it is."""
 
-    destinations: tuple[Destination, ...]
+    status: int
+    scheme: str | None = None
+    authority: str | None = None
+    port: int | None = None
+    keeps_port: bool = False
+    """Whether the port is that of the request."""
+    path: str | None = None
+    prefix: str | None = None
+    """What takes the place of the part of the path that matches."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResponse:
+    """An answer without a pod."""
+
+    status: int
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Where a copy of some of the requests goes; nobody gets the answers."""
+
+    destination: Destination
+    percent: float = PERCENT_OF_ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """Which pages of other origins may see the answers (Fetch standard, "CORS protocol")."""
+
+    origins: tuple[Text, ...] = ()
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: float | None = None
+    credentials: bool | None = None
+    forwards_unmatched: bool = True
+    """Whether preflight requests of other origins get to the pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Requests that match one of `matches`, or any where there is none, and where they go.
+
+    There are no destinations where a `redirect` or a `direct_response` answers.
+    """
+
+    destinations: tuple[Destination, ...] = ()
     matches: tuple[Match, ...] = ()
     headers: Headers = field(default_factory=Headers)
     rewrite_uri: str | None = None
+    """What takes the place of the part of the path that matches."""
     rewrite_authority: str | None = None
     timeout: float | None = None
     retries: Retries | None = None
     """None: as often as the mesh does by itself."""
     fault: Fault | None = None
+    rewrite_regex: tuple[str, str] | None = None
+    """A regular expression and what takes the place of what it matches in the path."""
+    redirect: Redirect | None = None
+    direct_response: DirectResponse | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    cors: Cors | None = None
     source: Source | None = field(default=None, compare=False)
 
 
@@ -244,14 +382,18 @@ class Mesh:
     pods: tuple[Pod, ...] = ()
     services: tuple[Service, ...] = ()
     subsets: tuple[Subset, ...] = ()
-    outliers: tuple[tuple[str, OutlierDetection], ...] = ()
-    """Of whole hosts; a subset's own go before."""
+    policies: tuple[tuple[str, TrafficPolicy], ...] = ()
+    """Of whole hosts; a subset's own goes before, part by part."""
     gateway: tuple[RouteTable, ...] = ()
     gateway_labels: Pairs = ()
+    gateway_port: int = 80
+    """That clients of the gateway call on a cluster."""
     calls: tuple[RouteTable, ...] = ()
     """Of the calls between pods. Hosts without a table spread over all their pods."""
     carriers: tuple[LaneCarrier, ...] = ()
     lane_groups: tuple[LaneGroup, ...] = ()
+    notes: tuple[Note, ...] = ()
+    """What of the manifests has no effect here, or another one than its author may expect."""
 
     def service(self, host: str) -> Service | None:
         """The Service of that full name."""
@@ -269,6 +411,24 @@ class Mesh:
                 for known in self.subsets
             ):
                 yield pod
+
+    def policy(self, host: str, subset: str | None, port: int) -> TrafficPolicy:
+        """How the pods of a Service, or of one of its subsets, are called at a port.
+
+        Source: Istio, "DestinationRule", `TrafficPolicy.portLevelSettings` and `Subset`.
+        """
+        whole = dict(self.policies).get(host, TrafficPolicy()).at(port)
+        known = (one for one in self.subsets if (one.host, one.name) == (host, subset))
+        own = next((one.policy for one in known if one.policy is not None), None)
+        if own is None:
+            return whole
+        if port in dict(own.ports):
+            return own.at(port)
+        return TrafficPolicy(
+            own.load_balancer or whole.load_balancer,
+            own.pool or whole.pool,
+            own.outliers or whole.outliers,
+        )
 
     def services_of(self, pod: Pod) -> list[Service]:
         """The Services that a pod is behind."""

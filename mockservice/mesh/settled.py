@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mockservice.mesh.lane_map import Lane, Note, Owed
+from mockservice.mesh.lane_map import Lane, Owed
+from mockservice.mesh.model import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from mockservice.mesh.declared import declared_lanes
 from mockservice.mesh.entrances import MAX_KINDS, kinds, without_example
 from mockservice.mesh.inferred import inferred_lanes
-from mockservice.mesh.lane_map import Entrance, LaneMap, Note
+from mockservice.mesh.lane_map import Entrance, LaneMap
 from mockservice.mesh.matching import Request, examples, gateway_route
-from mockservice.mesh.model import selects
+from mockservice.mesh.model import Note, selects
 from mockservice.mesh.topology import Topology
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
     if not lanes:
         notes.append(Note("no lanes: no rule between pods matches a header or a caller's labels"))
     lanes.sort(key=lambda lane: (lane.name != baseline, lane.name))
-    lane_map = LaneMap(mesh, topology, tuple(lanes), baseline, (), tuple(notes))
+    lane_map = LaneMap(mesh, topology, tuple(lanes), baseline, (), (*mesh.notes, *notes))
     requests = kinds(mesh, _marks(lane_map))
     lane_map = replace(lane_map, entrances=tuple(_entrances(lane_map, requests[:MAX_KINDS])))
     more = (
@@ -51,7 +51,8 @@ def _entrances(lane_map: LaneMap, requests: list[Kind]) -> Iterator[Entrance]:
     for host, path, method, headers in requests:
         asked = dict(headers)
         route = gateway_route(mesh, Request(path, method, asked, host=host))
-        if route is not None:
+        # A redirect or a direct response enters no lane.
+        if route is not None and route.destinations:
             shares = lane_map.shares(route, asked)
             # What the gateway does not look at, or takes away, makes no other entrance.
             place = (host, path, method)
@@ -179,14 +180,24 @@ def _reasons(lane_map: LaneMap, pod: Pod) -> Iterator[str]:
     hosts = {service.host for service in lane_map.topology.services_of(pod.app)}
     for subset in lane_map.mesh.subsets:
         if subset.host in hosts and selects(subset.labels, pod.labels):
+            tables = (*lane_map.mesh.gateway, *lane_map.mesh.calls)
+            routes = [route for table in tables for route in table.routes]
+            place = (subset.host, subset.name)
             led = [
                 route
-                for table in (*lane_map.mesh.gateway, *lane_map.mesh.calls)
-                for route in table.routes
+                for route in routes
                 for one in route.destinations
-                if (one.host, one.subset) == (subset.host, subset.name)
+                if (one.host, one.subset) == place
             ]
-            if led:
+            copied = [
+                route
+                for route in routes
+                for one in route.mirrors
+                if (one.destination.host, one.destination.subset) == place
+            ]
+            if copied and not led:
+                yield f"{copied[0].source} leads only copies to it"
+            elif led:
                 yield f"{led[0].source} leads to it, but for no lane that the rules tell"
             else:
                 yield f"no rule leads to subset {subset.name} of {subset.source}"

@@ -9,9 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from mockservice.mesh.draft import Draft, HeaderTexts
-from mockservice.mesh.lane_map import Note
 from mockservice.mesh.matching import example
-from mockservice.mesh.model import Text, selects
+from mockservice.mesh.model import Note, Text, selects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

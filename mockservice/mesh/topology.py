@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from mockservice.mesh.matching import Request
 from mockservice.mesh.model import Destination, selects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mockservice.mesh.model import Mesh, Pairs, Pod, RouteTable, Service
 
@@ -21,6 +22,22 @@ class Call:
     caller: Pod
     service: Service
     path: str
+    authority: str
+    """The host as the caller names it."""
+    port: int
+
+    def request(
+        self, headers: Mapping[str, str] | None = None, labels: Pairs | None = None
+    ) -> Request:
+        """The call as routes look at it: with no header and the caller's labels by default."""
+        return Request(
+            self.path,
+            headers=headers or {},
+            source_labels=self.caller.labels if labels is None else labels,
+            host=self.authority,
+            port=self.port,
+            source_namespace=self.caller.namespace,
+        )
 
 
 class Topology:
@@ -130,12 +147,14 @@ class Topology:
         for url in filter(None, map(str.strip, dict(pod.env).get("upstream_url", "").split(","))):
             try:
                 parts = urlsplit(url)
+                port = parts.port or 80
             except ValueError:
                 continue
             service = self._named(unquote(parts.hostname or ""), pod.namespace)
             if service is not None:
                 query = f"?{parts.query}" if parts.query else ""
-                yield Call(pod, service, f"{parts.path or '/'}{query}")
+                path = f"{parts.path or '/'}{query}"
+                yield Call(pod, service, path, parts.netloc, port)
 
     def _named(self, name: str, namespace: str) -> Service | None:
         """The Service that a caller in a namespace means by a name, as DNS on a cluster does."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from mockservice.manifests.asm import LANE, LANE_GROUP
+from mockservice.manifests.hosts import ALL_SIDECARS, completed, most_specific
 from mockservice.manifests.inventory import kind_of
 from mockservice.manifests.kinds import (
     API_GATEWAY,
@@ -15,25 +17,30 @@ from mockservice.manifests.kinds import (
     SERVICE,
     VIRTUAL_SERVICE,
 )
-from mockservice.mesh import asm, gateway_api, istio, workloads
+from mockservice.mesh import asm, gateway_api, istio, virtual_services, workloads
+from mockservice.mesh.calls import Calls, call_tables
+from mockservice.mesh.destination_rules import read_destination_rule
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.fields import Fields
+from mockservice.mesh.gaps import look_at_routes, without_pods
 from mockservice.mesh.model import Mesh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mockservice.manifests.documents import Document
+    from mockservice.mesh.destination_rules import DestinationRule
     from mockservice.mesh.model import (
         LaneCarrier,
         LaneGroup,
-        OutlierDetection,
+        Note,
         Pod,
-        Route,
         RouteTable,
         Service,
         Subset,
+        TrafficPolicy,
     )
+    from mockservice.mesh.virtual_services import VirtualService
 
 CONFIG_MAP: Final = "ConfigMap"
 
@@ -79,17 +86,18 @@ class _Translation:
             for document in documents
             if kind_of(document) not in _READ + _ELSEWHERE
         ]
+        self._notes: list[Note] = []
         self._pods: list[Pod] = []
         self._services: dict[str, Service] = {}
         self._ingress = istio.Ingress()
         self._subsets: list[Subset] = []
-        self._outliers: dict[str, OutlierDetection] = {}
+        self._policies: dict[str, TrafficPolicy] = {}
         self._gateway: list[RouteTable] = []
-        self._calls: list[RouteTable] = []
+        self._calls: list[Calls] = []
         self._carriers: list[LaneCarrier] = []
         self._lane_groups: list[LaneGroup] = []
-        self._routes_of: list[tuple[Document, Route]] = []
-        self._callers_table: dict[str, Document] = {}
+        self._http_routes: list[tuple[Document, str]] = []
+        """HTTPRoutes, and the hosts whose calls they are the first to route."""
 
     def read_workloads(self) -> None:
         config_maps = {}
@@ -111,25 +119,79 @@ class _Translation:
             gateway_api.read_gateway(spec, document.name, document.namespace, self._ingress)
 
     def read_destination_rules(self) -> None:
-        for document, spec in self._specs(DESTINATION_RULE):
-            host, subsets, outliers = istio.read_destination_rule(spec, document.namespace)
-            # Of two rules for one subset a cluster keeps one, and its lane leaks into the other.
-            known = {(one.host, one.name) for one in self._subsets}
-            self._problems.extend(
-                f"{document.where('spec')}: duplicate subset {one.name!r} of {one.host}"
-                for one in subsets
-                if (one.host, one.name) in known
-            )
-            self._subsets.extend(subsets)
-            if outliers is not None:
-                self._outliers[host] = outliers
+        rules = [
+            (document, read_destination_rule(spec, document.namespace))
+            for document, spec in self._specs(DESTINATION_RULE)
+        ]
+        for document, rule in rules:
+            own = {document.namespace} if "." in rule.export_to else set()
+            seen_from = own | set(rule.export_to)
+            if rule.export_to and "*" not in seen_from and self._namespaces() - seen_from:
+                reason = f"local lanes need a rule that {', '.join(self._namespaces())} see"
+                rule.spec.refuse("exportTo", f"{list(rule.export_to)}: {reason}")
+            if whole := completed(rule.host, self._services):
+                text = f"{rule.host!r}: no effect, as Istio does not complete it to {whole}"
+                rule.spec.note("host", text)
+        for service in self._services.values():
+            chosen = most_specific(service.host, (rule.host for _, rule in rules))
+            for document, rule in rules:
+                if rule.host == chosen:
+                    self._use(document, rule, service)
+
+    def _use(self, document: Document, rule: DestinationRule, service: Service) -> None:
+        """Use a DestinationRule for a Service."""
+        # Of two rules for one subset a cluster keeps one, and its lane leaks into the other.
+        known = {one.name for one in self._subsets if one.host == service.host}
+        self._problems.extend(
+            f"{document.where('spec')}: duplicate subset {one.name!r} of {service.host}"
+            for one in rule.subsets
+            if one.name in known
+        )
+        self._subsets += [replace(one, host=service.host) for one in rule.subsets]
+        if rule.policy is not None:
+            self._policies.setdefault(service.host, rule.policy)
+
+    def _namespaces(self) -> set[str]:
+        """The namespaces that calls come from, that of the gateway included."""
+        found = {pod.namespace for pod in self._pods}
+        return found | ({istio.GATEWAY_NAMESPACE} if self._ingress.gateways else set())
 
     def read_virtual_services(self) -> None:
-        for document, spec in self._specs(VIRTUAL_SERVICE):
-            at_gateway, calls = istio.read_virtual_service(spec, document.namespace, self._ingress)
-            self._gateway.extend(at_gateway)
-            self._calls.extend(calls)
-            self._note(document, at_gateway, calls)
+        read = [
+            (document, virtual_services.read_virtual_service(spec, *_key(document)))
+            for document, spec in self._specs(VIRTUAL_SERVICE)
+        ]
+        delegates = {(one.namespace, one.name): one for _, one in read if not one.hosts}
+        used = {rule.delegate for _, one in read for rule in one.rules}
+        for document, service in read:
+            if service.hosts:
+                self._use_routes(document, virtual_services.with_delegates(service, delegates))
+            elif (service.namespace, service.name) not in used:
+                service.spec.note("", "no effect: it has no hosts, and nothing delegates to it")
+
+    def _use_routes(self, document: Document, service: VirtualService) -> None:
+        at_gateway, calls = virtual_services.route_tables(service, self._ingress)
+        if at_gateway and not service.is_seen_from(istio.GATEWAY_NAMESPACE):
+            text = f"not seen from {istio.GATEWAY_NAMESPACE}, where the gateway is: no route there"
+            service.spec.note("exportTo", text)
+            at_gateway = []
+        namespaces = {pod.namespace for pod in self._pods}
+        seen_from = frozenset(one for one in namespaces if service.is_seen_from(one))
+        self._gateway.extend(at_gateway)
+        for table in calls:
+            hosts = [host for host in table.hosts if self._is_called(service, host)]
+            self._calls.append(Calls(document, replace(table, hosts=tuple(hosts)), seen_from))
+
+    def _is_called(self, service: VirtualService, host: str) -> bool:
+        """Whether calls between pods name a host of a VirtualService so."""
+        if host in self._services or "*" in host:
+            return True
+        if whole := completed(host, self._services):
+            text = f"{host!r}: no effect on calls, as Istio does not complete it to {whole}"
+            service.spec.note("hosts", text)
+        elif set(service.gateways) == {ALL_SIDECARS}:
+            service.spec.refuse("hosts", f"there is no Service {host}")
+        return False
 
     def read_http_routes(self) -> None:
         everything = gateway_api.HttpRoutes()
@@ -138,10 +200,12 @@ class _Translation:
             # Of one Service, there may be several: they are put in order together.
             known = everything.between_pods
             new = [table for table in found.call_tables() if table.hosts[0] not in known]
-            self._note(document, found.gateway_tables(), new)
+            self._http_routes.extend((document, table.hosts[0]) for table in new)
             everything.add(found)
         self._gateway.extend(everything.gateway_tables())
-        self._calls.extend(everything.call_tables())
+        by_host = {host: document for document, host in reversed(self._http_routes)}
+        for table in everything.call_tables():
+            self._calls.append(Calls(by_host[table.hosts[0]], table))
 
     def read_lanes(self) -> None:
         lanes = [
@@ -155,10 +219,9 @@ class _Translation:
             calls = asm.calls(group, members)
             self._subsets.extend(asm.subsets(group, members))
             self._gateway.extend(entrances)
-            self._calls.extend(calls)
+            self._calls.extend(Calls(document, table) for table in calls)
             self._carriers.extend(asm.carriers(group))
             self._lane_groups.append(asm.declared(group, members))
-            self._note(document, entrances, calls)
 
     def mesh(self) -> Mesh:
         """All of it.
@@ -166,65 +229,42 @@ class _Translation:
         Raises:
             RefusedError: there were problems.
         """
-        missing = [
-            f"{document.where('spec')}: there is no {name}"
-            for document, route in self._routes_of
-            for name in self._missing(route)
-        ]
-        if problems := self._problems + missing:
-            raise RefusedError(list(dict.fromkeys(problems)))
-        gateways = self._ingress.gateways
+        calls = call_tables(self._calls, self._services, self._pods, self._problems, self._notes)
+        gateways, port = self._ingress.gateways, self._ingress.port or 80
+        for tables, called in ((self._gateway, port), (calls, None)):
+            found = look_at_routes(tables, self._services, self._subsets, called)
+            self._problems += found[0]
+            self._notes += found[1]
+        if self._problems:
+            raise RefusedError(list(dict.fromkeys(self._problems)))
+        self._notes += without_pods(self._subsets, self._services, self._pods)
         return Mesh(
             pods=tuple(self._pods),
             services=tuple(self._services.values()),
             subsets=tuple(self._subsets),
-            outliers=tuple(self._outliers.items()),
+            policies=tuple(self._policies.items()),
             gateway=tuple(self._gateway),
             gateway_labels=gateways[0].labels if gateways else (),
-            calls=tuple(self._calls),
+            gateway_port=port,
+            calls=tuple(calls),
             carriers=tuple(self._carriers),
             lane_groups=tuple(self._lane_groups),
+            notes=tuple(dict.fromkeys(self._notes)),
         )
-
-    def _note(
-        self, document: Document, at_gateway: list[RouteTable], calls: list[RouteTable]
-    ) -> None:
-        """Remember where tables are from; each Service may have one for the calls to it."""
-        for table in at_gateway + calls:
-            self._routes_of.extend((document, route) for route in table.routes)
-        for host in (host for table in calls for host in table.hosts):
-            first = self._callers_table.setdefault(host, document)
-            if host not in self._services:
-                self._problems.append(f"{document.where('spec')}: there is no Service {host}")
-            elif first is not document:
-                reason = f"conflicts with {first.kind} {first.name}, which already routes {host}"
-                self._problems.append(f"{document.where('spec')}: {reason}")
-
-    def _missing(self, route: Route) -> Iterator[str]:
-        """What the destinations of a route name and does not exist."""
-        subsets = {(subset.host, subset.name) for subset in self._subsets}
-        for destination in route.destinations:
-            service = self._services.get(destination.host)
-            if service is None:
-                yield f"Service {destination.host}"
-                continue
-            if destination.port is None and len(service.ports) != 1:
-                yield f"only port of Service {service.host}: its number must be given"
-            elif destination.port is not None and destination.port not in service.ports:
-                yield f"port {destination.port} of Service {service.host}"
-            for subset in (destination.subset, destination.fallback):
-                if subset is not None and (service.host, subset) not in subsets:
-                    yield f"subset {subset} of Service {service.host}"
 
     def _bodies(self, kind: str) -> Iterator[tuple[Document, Fields]]:
         for document in self._documents:
             if kind_of(document) == kind:
-                with Fields(document, self._problems, document.body) as body:
+                with Fields(document, self._problems, self._notes, document.body) as body:
                     body.ignore("apiVersion", "kind", "metadata", "status")
                     yield document, body
 
     def _specs(self, kind: str) -> Iterator[tuple[Document, Fields]]:
         return ((document, body.object("spec")) for document, body in self._bodies(kind))
+
+
+def _key(document: Document) -> tuple[str, str]:
+    return document.name, document.namespace
 
 
 def _labels(document: Document) -> dict[str, str]:

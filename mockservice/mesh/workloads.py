@@ -53,6 +53,14 @@ _IGNORED_IN_CONTAINER: Final = (
     "terminationMessagePolicy",
     "volumeMounts",
 )
+# Istio, "Protocol Selection": what a port's appProtocol, or its name up to the first hyphen, says.
+_NOT_HTTP: Final = frozenset(
+    {"https", "mongo", "mysql", "redis", "tcp", "tls", "udp", "hbone", "double_hbone"}
+)
+_TCP_PORTS: Final = (25, 53, 3306, 27017)
+"""Ports that are taken for TCP where nothing else is declared."""
+_HTTP: Final = frozenset({"grpc", "http", "http2", "http_proxy"})
+
 _IGNORED_IN_SERVICE: Final = ("type", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
 
 
@@ -152,14 +160,16 @@ def read_service(spec: Fields, name: str, namespace: str, workloads: list[Worklo
         selector = spec.pairs("selector")
         if not selector:
             spec.refuse("selector", "must be set in local lanes")
-        ports = []
+        ports, tcp_ports = [], []
         for port in spec.objects("ports"):
             with port:
-                port.ignore("name", "appProtocol")
+                name_of_port, protocol = port.text("name"), port.text("appProtocol")
                 port.text("protocol", "TCP", allowed=("TCP",))
                 number: int = port.number("port", 0)
                 target = port.scalar("targetPort") or number
                 ports.append(number)
+                if not _carries_http(number, name_of_port, protocol):
+                    tcp_ports.append(number)
                 for workload in workloads:
                     pod = next(iter(workload.pods), None)
                     if pod is None or pod.namespace != namespace:
@@ -168,4 +178,17 @@ def read_service(spec: Fields, name: str, namespace: str, workloads: list[Worklo
                     if selects(selector, pod.labels) and reached != str(pod.port):
                         reason = f"{target!r}: must be {pod.port}, the port of {pod}"
                         port.refuse("targetPort", reason)
-    return Service(name, namespace, selector, tuple(ports))
+    return Service(name, namespace, selector, tuple(ports), tuple(tcp_ports))
+
+
+def _carries_http(number: int, name: str, app_protocol: str) -> bool:
+    """Whether a mesh routes what gets to a port as HTTP; it finds out where nothing is declared.
+
+    Source: Istio, "Protocol Selection".
+    """
+    known = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
+    declared = (known.get(app_protocol, app_protocol) or name).lower()
+    protocol = declared.partition("-")[0]
+    if protocol in _NOT_HTTP:
+        return False
+    return protocol in _HTTP or number not in _TCP_PORTS

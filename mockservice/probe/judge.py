@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from mockservice.chain import Hop, Tree
     from mockservice.manifests.documents import Source
     from mockservice.mesh.blame import Blame
-    from mockservice.mesh.lane_map import Lane, LaneMap, Note
+    from mockservice.mesh.lane_map import Lane, LaneMap
+    from mockservice.mesh.model import Note
     from mockservice.mesh.topology import Call
     from mockservice.probe.load import Load, Result
 

@@ -12,7 +12,7 @@ from mockservice.propagation import CARRIED, FAULT_HEADER, NEVER_CARRIED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mockservice.mesh.lane_map import Note
+    from mockservice.mesh.model import Note
     from mockservice.probe.result import Fault
     from mockservice.probe.split import Share, Split
     from mockservice.probe.tally import Tally

@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
         save_file=options.save_cases,
         junit_file=options.junit,
         as_json=options.json,
+        strict=options.strict,
     )
 
 
@@ -63,4 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--junit", metavar="FILE", type=Path, help="write the result as JUnit XML too")
     add("--json", action="store_true", help="everything as one JSON document")
+    add(
+        "--strict", action="store_true", help="refuse what local lanes leave out, instead of a note"
+    )
     return parser

@@ -34,6 +34,7 @@ def run(
     save_file: Path | None = None,
     junit_file: Path | None = None,
     as_json: bool = False,
+    strict: bool = False,
 ) -> int:
     """Verify and report; see `mockservice.verify.command.main`."""
     verification, exit_code = None, 2
@@ -41,7 +42,7 @@ def run(
     if not problems:
         try:
             cases = [] if cases_file is None else read_cases(cases_file)
-            verification = asyncio.run(_until_signal(paths, cases))
+            verification = asyncio.run(_until_signal(paths, cases, strict))
         except RefusedError as error:
             problems = error.problems
         except LanesError as error:
@@ -93,8 +94,8 @@ async def verify(gateway_url: str, lane_map: LaneMap, cases: Sequence[Case] = ()
     )
 
 
-async def _until_signal(paths: list[Path], cases: list[Case]) -> Verification:
-    verifying = asyncio.create_task(_verify(paths, cases))
+async def _until_signal(paths: list[Path], cases: list[Case], strict: bool) -> Verification:
+    verifying = asyncio.create_task(_verify(paths, cases, strict))
 
     def on_signal(number: int) -> None:
         if verifying.cancelling():
@@ -107,8 +108,8 @@ async def _until_signal(paths: list[Path], cases: list[Case]) -> Verification:
     return await verifying
 
 
-async def _verify(paths: list[Path], cases: list[Case]) -> Verification:
-    async with LocalLanes(paths) as lanes:
+async def _verify(paths: list[Path], cases: list[Case], strict: bool) -> Verification:
+    async with LocalLanes(paths, strict=strict) as lanes:
         return await verify(lanes.gateway_url, lanes.lane_map, cases)
 
 

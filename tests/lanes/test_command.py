@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,18 @@ def test_a_signal_drains_everything_and_exits_0(
     assert [pod["state"] for pod in running.events[-2]["pods"]] == ["draining"] * 3
     assert running.events[-1] == {"event": "stopped"}
     assert not list(tmp_path.glob("lanes-*"))
+
+
+def test_strict_refuses_what_has_no_effect(tmp_path: Path) -> None:
+    objects = [*deepcopy(PLAIN), between_pods("mockb", {"route": [to("mockb")]})]
+    service_b = next(one for one in objects if one["metadata"]["name"] == "mockb")
+    service_b["spec"]["ports"][0]["name"] = "tcp"
+    path = write(tmp_path / "mock.yaml", *objects)
+    refused = run("--strict", path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith(f"mockservice lanes: {path}:")
+    assert ": VirtualService mockb: no effect on calls of mockb: " in line
 
 
 def test_nothing_survives_sigkill(manifests: Path, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mockservice.mesh.load import load
+from mockservice.mesh.matching import Request, gateway_route
 from tests.lanes.building import at_gateway, deployment, gateway, service, subsets, to
-from tests.running import request
+from tests.running import request, wait_until
 
 if TYPE_CHECKING:
     from tests.lanes.conftest import MoveTo
@@ -24,6 +26,13 @@ def matching(route: list[dict[str, Any]], *matches: dict[str, Any], **more: Any)
     """A route of requests that match."""
     return {"match": list(matches), "route": route, **more}
 
+
+_REGEX_REWRITE = {"match": "^/regex/(.*)$", "rewrite": "/\\1"}
+_HASHED = {
+    "name": "hashed",
+    "labels": {"version": "v3"},
+    "trafficPolicy": {"loadBalancer": {"consistentHash": {"httpHeaderName": "x-user"}}},
+}
 
 ROUTES = [
     matching(V1, {"uri": {"exact": "/exact"}}),
@@ -69,14 +78,50 @@ ROUTES = [
     matching([to(HOP, "v1", 100), to(HOP, "v2", 0)], {"uri": {"prefix": "/nothing-for-v2"}}),
     matching([to(HOP, "none", fallback={"target": {"subset": "v2"}})], {"uri": {"exact": "/none"}}),
     matching([to(HOP, "none")], {"uri": {"exact": "/empty"}}),
+    matching([to("mocka.default")], {"uri": {"exact": "/partial"}}),
+    matching(V1, {"uri": {"prefix": "/query"}, "queryParams": {"a": {"exact": "1"}, "b": {}}}),
+    matching(V2, {"uri": {"prefix": "/query"}, "queryParams": {"a": {"regex": "[0-9]+"}}}),
+    matching(V3, {"uri": {"prefix": "/query"}}),
+    matching(V1, {"uri": {"prefix": "/CaSe"}, "ignoreUriCase": True}),
+    matching(V1, {"uri": {"prefix": "/authority"}, "authority": {"exact": "a.example.com"}}),
+    matching(V2, {"uri": {"prefix": "/authority"}}),
+    matching(V1, {"uri": {"prefix": "/scheme"}, "scheme": {"exact": "https"}}),
+    matching(V2, {"uri": {"prefix": "/scheme"}, "scheme": {"prefix": "http"}}),
+    matching(V1, {"uri": {"prefix": "/place"}, "port": 81}),
+    matching(V1, {"uri": {"prefix": "/place"}, "gateways": ["mesh"]}),
+    matching(V1, {"uri": {"prefix": "/place"}, "sourceNamespace": "default"}),
+    matching(
+        V2,
+        {"uri": {"prefix": "/place"}, "gateways": ["istio-system/ingressgateway"], "port": 80},
+    ),
+    {
+        "match": [{"uri": {"prefix": "/moved"}}],
+        "redirect": {"uri": "/exact", "authority": "mock.example.com", "redirectCode": 308},
+    },
+    {
+        "match": [{"uri": {"prefix": "/direct"}}],
+        "directResponse": {"status": 410, "body": {"string": "gone"}},
+    },
+    matching(V1, {"uri": {"prefix": "/regex"}}, rewrite={"uriRegexRewrite": _REGEX_REWRITE}),
+    matching(V1, {"uri": {"prefix": "/mirrored"}}, mirror={"host": HOP, "subset": "v2"}),
+    matching(
+        V1,
+        {"uri": {"prefix": "/cors"}},
+        corsPolicy={"allowOrigins": [{"exact": "http://a.example.com"}], "allowMethods": ["PUT"]},
+    ),
+    matching([to(HOP, "hashed")], {"uri": {"prefix": "/hashed"}}),
+    matching([to(HOP, "v1", 2), to(HOP, "v2", 1)], {"uri": {"prefix": "/shares"}}),
 ]
 
 
 @pytest.fixture(scope="module")
 def running(move_to: MoveTo) -> RunningLanes:
+    rule = subsets(HOP, "v1", "v2", "v3", "slow", "none")
+    rule["spec"]["subsets"].append(_HASHED)
     objects = [
         service("mocka"),
-        *(deployment("mocka", version) for version in ("v1", "v2", "v3")),
+        *(deployment("mocka", version) for version in ("v1", "v2")),
+        deployment("mocka", "v3", replicas=2),
         # A chain that runs against a wall: its upstream never answers.
         deployment(
             "mocka", "slow", env={"upstream_url": "http://hole:8000/", "upstream_timeout": "1"}
@@ -85,7 +130,7 @@ def running(move_to: MoveTo) -> RunningLanes:
         service("hole"),
         deployment("hole", "v1"),
         gateway("*.example.com", "*"),
-        subsets(HOP, "v1", "v2", "v3", "slow", "none"),
+        rule,
         at_gateway(*ROUTES),
         {
             **at_gateway(matching(V3, {"uri": {"prefix": "/exact"}}), host="mock.example.com"),
@@ -131,12 +176,33 @@ def running(move_to: MoveTo) -> RunningLanes:
         ("/elsewhere", {"x-either": "1"}, "v1"),
         ("/nothing-for-v2", {}, "v1"),
         ("/none", {}, "v2"),
+        ("/query?a=1&b=", {}, "v1"),
+        ("/query?b=x&a=1&a=2", {}, "v1"),
+        ("/query?a=1", {}, "v2"),
+        ("/query?a=12", {}, "v2"),
+        ("/query?a=%31&b", {}, "v3"),
+        ("/query?c=a=1&b", {}, "v3"),
+        ("/query", {}, "v3"),
+        ("/cAsE/more", {}, "v1"),
+        ("/authority", {"host": "a.example.com"}, "v1"),
+        ("/authority", {"host": "b.example.com"}, "v2"),
+        ("/authority", {}, "v2"),
+        ("/scheme", {}, "v2"),
+        ("/place", {}, "v2"),
+        ("/mirrored", {}, "v1"),
     ],
 )
 def test_the_first_route_that_matches_wins(
     running: RunningLanes, path: str, headers: dict[str, str], version: str
 ) -> None:
     assert [running.versions(path, **headers) for _ in range(3)] == [version] * 3
+    # The lane map follows requests through the same routes.
+    host = headers.get("host", "127.0.0.1").partition(":")[0]
+    fields = {name.lower(): value for name, value in headers.items()}
+    route = gateway_route(load([running.path]), Request(path, headers=fields, host=host))
+    assert route is not None
+    led = route.destinations[0]
+    assert (led.fallback or led.subset) == version
 
 
 @pytest.mark.parametrize(
@@ -155,6 +221,9 @@ def test_what_matches_no_route_is_not_found(
     running: RunningLanes, path: str, headers: dict[str, str]
 ) -> None:
     assert running.get(path, **headers).status == 404
+    host = headers.get("host", "127.0.0.1")
+    request_there = Request(path, headers=headers, host=host)
+    assert gateway_route(load([running.path]), request_there) is None
 
 
 def test_the_method_decides(running: RunningLanes) -> None:
@@ -186,5 +255,53 @@ def test_faults_abort_and_delay(running: RunningLanes) -> None:
     assert running.versions("/delay") == "v1"
 
 
-def test_a_subset_without_pods_is_unavailable(running: RunningLanes) -> None:
-    assert running.get("/empty").status == 503
+@pytest.mark.parametrize("path", ["/empty", "/partial"])
+def test_what_has_no_pods_is_unavailable(running: RunningLanes, path: str) -> None:
+    assert running.get(path).status == 503
+
+
+def test_a_redirect_and_a_direct_response_need_no_pod(running: RunningLanes) -> None:
+    moved = running.get("/moved/more?a=1")
+    assert moved.status == 308
+    assert moved.headers["location"] == "http://mock.example.com/exact?a=1"
+    gone = running.get("/direct")
+    assert (gone.status, gone.text) == (410, "gone")
+
+
+def test_the_path_is_rewritten_by_a_regular_expression(running: RunningLanes) -> None:
+    assert running.get("/regex/healthz").text == "alive"
+
+
+def test_a_mirror_gets_a_copy(running: RunningLanes) -> None:
+    def received() -> str:
+        pods = running.events[-1]["pods"]
+        address = next(pod["address"] for pod in pods if pod["name"] == "mocka-v2-0")
+        metrics = request(f"http://{address}/metrics").text
+        lines = [line for line in metrics.splitlines() if "duration_seconds_count" in line]
+        return "\n".join(line for line in lines if line.startswith("http_server"))
+
+    before = received()
+    assert running.versions("/mirrored") == "v1"
+    wait_until(lambda: received() != before)
+
+
+def test_pages_of_other_origins_may_see_answers(running: RunningLanes) -> None:
+    allowed = running.get("/cors", origin="http://a.example.com")
+    assert allowed.headers["access-control-allow-origin"] == "http://a.example.com"
+    assert "access-control-allow-origin" not in running.get("/cors", origin="http://b").headers
+    headers = {"origin": "http://a.example.com", "access-control-request-method": "PUT"}
+    preflight = request(f"{running.gateway}/cors", headers, method="OPTIONS")
+    assert (preflight.status, preflight.text) == (200, "")
+    assert preflight.headers["access-control-allow-methods"] == "PUT"
+
+
+def test_requests_of_one_user_go_to_one_pod(running: RunningLanes) -> None:
+    pods = {}
+    for user in map(str, range(12)):
+        (pods[user],) = {running.get("/hashed", x_user=user).text for _ in range(3)}
+    assert len(set(pods.values())) == 2
+
+
+def test_weights_are_relative(running: RunningLanes) -> None:
+    versions = [running.versions("/shares") for _ in range(60)]
+    assert 5 < versions.count("v2") < 40

@@ -10,21 +10,29 @@ import pytest
 from mockservice.manifests.documents import read
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.model import (
+    ConnectionPool,
+    Cors,
     Destination,
+    DirectResponse,
     Fault,
+    HashOn,
     HeaderChanges,
     Headers,
     LaneCarrier,
+    LoadBalancer,
     Match,
     Mesh,
+    Mirror,
     OutlierDetection,
     Pod,
+    Redirect,
     Retries,
     Route,
     RouteTable,
     Service,
     Subset,
     Text,
+    TrafficPolicy,
 )
 from mockservice.mesh.translate import translate
 from tests.lanes.building import (
@@ -49,6 +57,8 @@ if TYPE_CHECKING:
 
 MOCKC = "mockc.default.svc.cluster.local"
 TO_A = Destination(MOCKA)
+_ANY = {"route": [to(MOCKA)]}
+SERVICE_B = ("Service", "mockb")
 
 PODS = chain(mocka="v1 v2", mockb="v1", mockc="v1")
 BASE = [*PODS, gateway(), subsets(MOCKA, "v1", "v2")]
@@ -94,6 +104,42 @@ def test_a_config_map_gives_variables_and_the_containers_own_win(tmp_path: Path)
     assert mesh.pods[0].env == (("app", "mocka"), ("lane_headers", "x-a"), ("version", "v1"))
 
 
+@pytest.mark.parametrize(
+    ("declared", "carries_http"),
+    [
+        ({"name": "http"}, True),
+        ({"name": "web"}, True),
+        ({"name": "GRPC-web"}, True),
+        ({"name": "http2-a"}, True),
+        ({"name": "tcp-a"}, False),
+        ({"name": "tls"}, False),
+        ({"name": "https-a"}, False),
+        ({"name": "mongo-a"}, False),
+        ({"name": "http", "appProtocol": "tcp"}, False),
+        ({"name": "tcp", "appProtocol": "http"}, True),
+        ({"name": "tcp", "appProtocol": "kubernetes.io/h2c"}, True),
+        ({"name": "http", "appProtocol": "kubernetes.io/wss"}, False),
+        ({"name": "web", "port": 3306}, False),
+        ({"name": "http", "port": 3306}, True),
+    ],
+)
+def test_rules_count_for_ports_of_http_only(
+    declared: dict[str, Any], carries_http: bool, tmp_path: Path
+) -> None:
+    objects = deepcopy([*BASE, between_pods("mockb", {"route": [to(MOCKB)]})])
+    service_b = next(one for one in objects if (one["kind"], one["metadata"]["name"]) == SERVICE_B)
+    service_b["spec"]["ports"][0].update(declared)
+    mesh = mesh_of(tmp_path, *objects)
+    assert [table.hosts for table in mesh.calls] == ([(MOCKB,)] if carries_http else [])
+    notes = [note.located.partition(": ")[2] for note in mesh.notes]
+    port = declared.get("port", 8000)
+    expected = (
+        f"VirtualService mockb: no effect on calls of mockb: port {port} of the Service is declared"
+        " not to carry HTTP, so calls are balanced over all pods"
+    )
+    assert notes == ([] if carries_http else [expected])
+
+
 def request_changes(**changes: Any) -> Headers:
     """Headers of which the request's are changed."""
     return Headers(request=HeaderChanges(**changes))
@@ -124,8 +170,16 @@ def request_changes(**changes: Any) -> Headers:
             Route((TO_A,), (Match(without_headers=(("x-a", Text("exact", "1")),)),)),
         ),
         (
-            {"match": [{"sourceLabels": {"version": "v1", "app": "mocka"}}]},
-            Route((TO_A,), (Match(source_labels=(("app", "mocka"), ("version", "v1"))),)),
+            {"match": [{"uri": {"prefix": "/A"}, "ignoreUriCase": True, "statPrefix": "a"}]},
+            Route((TO_A,), (Match(uri=Text("prefix", "/A", ignores_case=True)),)),
+        ),
+        (
+            {"match": [{"queryParams": {"a": {"exact": "1"}, "b": {"regex": ".+"}}}]},
+            Route((TO_A,), (Match(query=(("a", Text("exact", "1")), ("b", Text("regex", ".+")))),)),
+        ),
+        (
+            {"match": [{"authority": {"prefix": "a."}, "scheme": {"exact": "http"}}]},
+            Route((TO_A,), (Match(authority=Text("prefix", "a."), scheme=Text("exact", "http")),)),
         ),
         (
             {"route": [to(MOCKA, "v1", 70), to(MOCKA, "v2", 30)]},
@@ -164,6 +218,66 @@ def request_changes(**changes: Any) -> Headers:
             {"rewrite": {"uri": "/new", "authority": "other"}},
             Route((TO_A,), rewrite_uri="/new", rewrite_authority="other"),
         ),
+        (
+            {"rewrite": {"uriRegexRewrite": {"match": "^/(a)", "rewrite": "/\\1"}}},
+            Route((TO_A,), rewrite_regex=("^/(a)", "/\\1")),
+        ),
+        ({"route": [to(MOCKA, weight=7)]}, Route((TO_A,))),
+        (
+            {
+                "mirror": {"host": "mockb.default.svc.cluster.local"},
+                "mirrorPercentage": {"value": 5},
+                "mirrors": [
+                    {"destination": {"host": MOCKA, "subset": "v2"}},
+                    {"destination": {"host": MOCKA}, "percentage": {"value": 0}},
+                ],
+            },
+            Route(
+                (TO_A,),
+                mirrors=(Mirror(Destination(MOCKB), 5), Mirror(Destination(MOCKA, None, "v2"))),
+            ),
+        ),
+        (
+            {"route": [], "redirect": {"uri": "/b", "authority": "b", "redirectCode": 307}},
+            Route(redirect=Redirect(307, authority="b", path="/b")),
+        ),
+        (
+            {"route": [], "redirect": {"scheme": "https", "derivePort": "FROM_REQUEST_PORT"}},
+            Route(redirect=Redirect(301, scheme="https", keeps_port=True)),
+        ),
+        (
+            {"route": [], "directResponse": {"status": 410, "body": {"string": "gone"}}},
+            Route(direct_response=DirectResponse(410, "gone")),
+        ),
+        (
+            {"route": [], "directResponse": {"status": 200, "body": {"bytes": "b2s="}}},
+            Route(direct_response=DirectResponse(200, "ok")),
+        ),
+        (
+            {
+                "corsPolicy": {
+                    "allowOrigins": [{"exact": "http://a"}, {"regex": "http://b.*"}],
+                    "allowMethods": ["GET"],
+                    "allowHeaders": ["x-a"],
+                    "exposeHeaders": ["x-b"],
+                    "maxAge": "24h",
+                    "allowCredentials": True,
+                    "unmatchedPreflights": "IGNORE",
+                }
+            },
+            Route(
+                (TO_A,),
+                cors=Cors(
+                    (Text("exact", "http://a"), Text("regex", "http://b.*")),
+                    ("GET",),
+                    ("x-a",),
+                    ("x-b",),
+                    86400,
+                    True,
+                    False,
+                ),
+            ),
+        ),
         ({"timeout": "1m1.5s"}, Route((TO_A,), timeout=61.5)),
         ({"retries": {"attempts": 0}}, Route((TO_A,), retries=Retries(0))),
         (
@@ -189,6 +303,221 @@ def test_a_virtual_services_route(manifest: dict[str, Any], route: Route, tmp_pa
     assert mesh_of(tmp_path, *BASE, at_gateway(manifest)).gateway == (RouteTable(("*",), (route,)),)
     between = mesh_of(tmp_path, *BASE, between_pods("mockb", manifest))
     assert between.calls == (RouteTable((MOCKB,), (route,)),)
+
+
+def notes_of(mesh: Mesh) -> list[str]:
+    """The notes of a mesh, without files and lines."""
+    return [note.text for note in mesh.notes]
+
+
+@pytest.mark.parametrize(
+    ("asked", "at_the_gateway", "between"),
+    [
+        (
+            {"sourceLabels": {"version": "v1", "app": "mocka"}},
+            None,
+            Match(source_labels=(("app", "mocka"), ("version", "v1"))),
+        ),
+        ({"sourceNamespace": "default"}, None, Match(source_namespace="default")),
+        ({"sourceNamespace": "istio-system"}, Match(), Match(source_namespace="istio-system")),
+        ({"port": 8000}, None, Match(port=8000)),
+        ({"port": 80}, Match(), Match(port=80)),
+        ({"gateways": ["mesh"], "sourceNamespace": "default"}, None, Match()),
+        ({"gateways": ["istio-system/ingressgateway"], "port": 80}, Match(), None),
+        ({"gateways": ["istio-system/other", "mesh"]}, None, Match()),
+    ],
+)
+def test_what_the_place_of_a_route_decides(
+    asked: dict[str, Any], at_the_gateway: Match | None, between: Match | None, tmp_path: Path
+) -> None:
+    service_of_both = at_gateway({"match": [asked], "route": [to(MOCKA)]}, host=MOCKB)
+    service_of_both["spec"]["gateways"].append("mesh")
+    mesh = mesh_of(tmp_path, *BASE, service_of_both)
+    for tables, match in ((mesh.gateway, at_the_gateway), (mesh.calls, between)):
+        routes = () if match is None else (Route((TO_A,), (match,)),)
+        assert tables == (RouteTable((MOCKB,), routes),)
+
+
+def test_weights_are_shares_of_their_sum(tmp_path: Path) -> None:
+    route = {"route": [to(MOCKA, "v1", 60), to(MOCKA, "v2", 60), to(MOCKB)]}
+    mesh = mesh_of(tmp_path, *BASE, at_gateway(route))
+    assert [one.weight for one in mesh.gateway[0].routes[0].destinations] == [60, 60, 0]
+    assert notes_of(mesh) == [
+        "VirtualService mock: spec.http[0].route: weights 60 + 60 + 0 add up to 120: they count as"
+        " shares of it"
+    ]
+
+
+def test_a_subset_without_pods_is_told(tmp_path: Path) -> None:
+    idle = deployment("mocka", "v3", replicas=0)
+    objects = [*PODS, gateway(), idle, subsets("mocka", "v1", "v3", "v4"), at_gateway(_ANY)]
+    assert notes_of(mesh_of(tmp_path, *objects)) == [
+        f"subset {name} of mocka has no pods: no pod of mocka has the label version={name}; must be"
+        " one of v1, v2; who is led there gets 503"
+        for name in ("v3", "v4")
+    ]
+
+
+def delegate(name: str, *routes: dict[str, Any], namespace: str = "default") -> dict[str, Any]:
+    """A VirtualService without hosts."""
+    service = between_pods(name, *routes, namespace=namespace)
+    del service["spec"]["hosts"]
+    return service
+
+
+def test_a_delegate_is_narrowed_and_completed_by_its_root(tmp_path: Path) -> None:
+    root = {
+        "match": [{"uri": {"prefix": "/a"}, "headers": {"x-a": {"exact": "1"}}}],
+        "delegate": {"name": "part", "namespace": "default"},
+        "timeout": "1s",
+        "retries": {"attempts": 1},
+    }
+    own: list[dict[str, Any]] = [
+        {"match": [{"uri": {"exact": "/a/1"}}], "route": [to(MOCKA, "v1")], "timeout": "2s"},
+        {"match": [{"uri": {"prefix": "/b"}}], "route": [to(MOCKA, "v2")]},
+        {"route": [to("mockb")]},
+    ]
+    mesh = mesh_of(tmp_path, *BASE, at_gateway(root), delegate("part", *own))
+    header = ("x-a", Text("exact", "1"))
+    assert mesh.gateway[0].routes == (
+        Route(
+            (Destination(MOCKA, subset="v1"),),
+            (Match(uri=Text("exact", "/a/1"), headers=(header,)),),
+            timeout=2,
+            retries=Retries(1),
+        ),
+        Route(
+            (Destination(MOCKB),),
+            (Match(uri=Text("prefix", "/a"), headers=(header,)),),
+            timeout=1,
+            retries=Retries(1),
+        ),
+    )
+    (note,) = notes_of(mesh)
+    assert "VirtualService mock: spec.http[0].delegate: a route of VirtualService part (" in note
+    assert note.endswith(" is left out: it matches more than this one")
+
+
+def test_who_delegates_to_nobody_is_told_and_refused(tmp_path: Path) -> None:
+    root = at_gateway({"delegate": {"name": "part", "namespace": "elsewhere"}})
+    unused = delegate("part", _ANY)
+    with pytest.raises(RefusedError, match=r"there is no VirtualService elsewhere/part"):
+        mesh_of(tmp_path, *BASE, root, unused)
+    assert notes_of(mesh_of(tmp_path, *BASE, at_gateway(_ANY), unused)) == [
+        "VirtualService part: spec: no effect: it has no hosts, and nothing delegates to it"
+    ]
+
+
+def test_of_two_virtual_services_for_one_host_the_first_counts(tmp_path: Path) -> None:
+    second = between_pods("mockb", {"route": [to(MOCKC)]})
+    second["metadata"]["name"] = "second"
+    mesh = mesh_of(tmp_path, *BASE, between_pods("mockb", _ANY), second)
+    assert mesh.calls == (RouteTable((MOCKB,), (Route((TO_A,)),)),)
+    assert notes_of(mesh) == [
+        f"VirtualService second: no effect on calls of {MOCKB}: a cluster uses only the older of it"
+        " and VirtualService mockb, local lanes the first"
+    ]
+
+
+def test_a_virtual_service_counts_where_it_is_exported_to(tmp_path: Path) -> None:
+    own = between_pods("mockb", {"match": [{"port": 8000}, {"sourceNamespace": "east"}], **_ANY})
+    own["spec"]["exportTo"] = ["."]
+    everybodys = between_pods("mockb.default.svc.cluster.local", {"route": [to(MOCKC)]})
+    everybodys["metadata"]["name"] = "everybodys"
+    everybodys["spec"]["exportTo"] = ["west"]
+    others = [deployment("mocka", "v1", namespace) for namespace in ("east", "west")]
+    mesh = mesh_of(tmp_path, *BASE, *others, own, everybodys)
+    assert mesh.calls == (
+        RouteTable(
+            (MOCKB,),
+            (
+                Route((TO_A,), (Match(port=8000, source_namespace="default"),)),
+                Route((Destination(MOCKC),), (Match(source_namespace="west"),)),
+                Route((Destination(MOCKB),), (Match(source_namespace="east"),)),
+            ),
+        ),
+    )
+    assert notes_of(mesh) == []
+    alone = mesh_of(tmp_path, *BASE, own)
+    assert alone.calls[0].routes[0].matches[0] == Match(port=8000)
+
+
+def test_what_is_not_exported_to_the_gateway_has_no_route_there(tmp_path: Path) -> None:
+    hidden = {**at_gateway(_ANY), "metadata": {"name": "hidden", "namespace": "default"}}
+    hidden["spec"]["exportTo"] = ["."]
+    mesh = mesh_of(tmp_path, *BASE, hidden)
+    assert mesh.gateway == ()
+    assert notes_of(mesh) == [
+        "VirtualService hidden: spec.exportTo: not seen from istio-system, where the gateway is: no"
+        " route there"
+    ]
+
+
+def test_hosts_are_several_and_wildcards_and_never_completed(tmp_path: Path) -> None:
+    several = between_pods("mockb", _ANY)
+    several["spec"]["hosts"].append("mockc")
+    wide = between_pods("*.cluster.local", {"route": [to(MOCKB)]})
+    wide["metadata"]["name"] = "wide"
+    assert mesh_of(tmp_path, *BASE, several, wide).calls == (
+        RouteTable((MOCKB, MOCKC), (Route((TO_A,)),)),
+        RouteTable((MOCKA,), (Route((Destination(MOCKB),)),)),
+    )
+    partial = between_pods("mockb.default", _ANY)
+    mesh = mesh_of(tmp_path, *BASE, partial, subsets("mockc.default.svc", "v1"))
+    assert mesh.calls == ()
+    assert notes_of(mesh) == [
+        "DestinationRule mockc: spec.host: 'mockc.default.svc': no effect, as Istio does not"
+        f" complete it to {MOCKC}",
+        "VirtualService mockb: spec.hosts: 'mockb.default': no effect on calls, as Istio does not"
+        f" complete it to {MOCKB}",
+    ]
+    mesh = mesh_of(tmp_path, *BASE, between_pods("mockb", {"route": [to("mockc.default")]}))
+    assert mesh.calls[0].routes[0].destinations == (Destination("mockc.default"),)
+    assert notes_of(mesh) == [
+        f"'mockc.default' is no Service: Istio does not complete it to {MOCKC}; who is led there"
+        " gets 503"
+    ]
+    # At a gateway a host may be any name.
+    outside = at_gateway(_ANY, host="shop.example.com")
+    outside["spec"]["gateways"].append("mesh")
+    mesh = mesh_of(tmp_path, *BASE, outside)
+    assert (mesh.calls, notes_of(mesh)) == ((), [])
+
+
+def several_ports(objects: list[dict[str, Any]], *names: str) -> None:
+    """Give the Service mockb ports of these names, from 8000 on."""
+    found = next(one for one in objects if (one["kind"], one["metadata"]["name"]) == SERVICE_B)
+    found["spec"]["ports"] = [
+        {"name": name, "port": port, "targetPort": 8000} for port, name in enumerate(names, 8000)
+    ]
+
+
+def test_rules_count_for_the_http_ports_of_a_service(tmp_path: Path) -> None:
+    objects = deepcopy([*BASE, between_pods("mockb", _ANY)])
+    several_ports(objects, "http-a", "http-b")
+    mesh = mesh_of(tmp_path, *objects)
+    assert mesh.services[1].ports == (8000, 8001)
+    assert mesh.calls == (RouteTable((MOCKB,), (Route((TO_A,)),)),)
+    several_ports(objects, "http-a", "tcp-b")
+    mesh = mesh_of(tmp_path, *objects)
+    assert mesh.calls == (
+        RouteTable((MOCKB,), (Route((Destination(MOCKB),), (Match(port=8001),)), Route((TO_A,)))),
+    )
+    assert notes_of(mesh) == [
+        "VirtualService mockb: no effect on calls of mockb: port 8001 of the Service is declared"
+        " not to carry HTTP, so calls are balanced over all pods"
+    ]
+
+
+def test_a_destination_without_a_port_is_the_port_that_is_called(tmp_path: Path) -> None:
+    objects = deepcopy([*BASE, at_gateway({"route": [to(MOCKB)]})])
+    several_ports(objects, "http-a", "http-b")
+    mesh = mesh_of(tmp_path, *objects)
+    assert mesh.gateway_port == 80
+    assert notes_of(mesh) == [
+        "a route to mockb names no port, so it leads to the port that is called, 80, which mockb"
+        " lacks; who is led there gets 503"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -224,11 +553,101 @@ def test_a_destination_rule_becomes_subsets_with_their_outlier_detection(tmp_pat
     own = {"outlierDetection": {"consecutive5xxErrors": 1}}
     rule["spec"]["subsets"][1]["trafficPolicy"] = own
     mesh = mesh_of(tmp_path, *PODS, rule)
-    assert mesh.outliers == ((MOCKA, OutlierDetection(3, 2, 5, 30, 50, 10)),)
+    whole = TrafficPolicy(outliers=OutlierDetection(3, 2, 5, 30, 50, 10))
+    own_policy = TrafficPolicy(outliers=OutlierDetection(1))
+    assert mesh.policies == ((MOCKA, whole),)
     assert mesh.subsets == (
         Subset(MOCKA, "v1", (("version", "v1"),)),
-        Subset(MOCKA, "v2", (("version", "v2"),), OutlierDetection(1)),
+        Subset(MOCKA, "v2", (("version", "v2"),), own_policy),
     )
+
+
+@pytest.mark.parametrize(
+    ("manifest", "policy"),
+    [
+        ({"loadBalancer": {"simple": "RANDOM"}}, TrafficPolicy(LoadBalancer("RANDOM"))),
+        ({"loadBalancer": {"simple": "LEAST_CONN"}}, TrafficPolicy(LoadBalancer("LEAST_REQUEST"))),
+        (
+            {"loadBalancer": {"consistentHash": {"httpHeaderName": "x-user"}}},
+            TrafficPolicy(LoadBalancer("RING_HASH", HashOn("header", "x-user"))),
+        ),
+        (
+            {
+                "loadBalancer": {
+                    "consistentHash": {
+                        "httpCookie": {"name": "user", "path": "/a", "ttl": "0s"},
+                        "ringHash": {"minimumRingSize": 64},
+                    }
+                }
+            },
+            TrafficPolicy(LoadBalancer("RING_HASH", HashOn("cookie", "user", "/a", 0), 64)),
+        ),
+        (
+            {
+                "loadBalancer": {
+                    "consistentHash": {
+                        "httpQueryParameterName": "q",
+                        "maglev": {"tableSize": 65537},
+                    }
+                }
+            },
+            TrafficPolicy(LoadBalancer("MAGLEV", HashOn("query", "q"), 65537)),
+        ),
+        (
+            {"loadBalancer": {"consistentHash": {"useSourceIp": True, "minimumRingSize": 9}}},
+            TrafficPolicy(LoadBalancer("RING_HASH", HashOn("source_ip"), 9)),
+        ),
+        (
+            {
+                "connectionPool": {
+                    "tcp": {
+                        "maxConnections": 1,
+                        "connectTimeout": "2s",
+                        "maxConnectionDuration": "3s",
+                        "tcpKeepalive": {"probes": 1},
+                    },
+                    "http": {
+                        "http1MaxPendingRequests": 4,
+                        "http2MaxRequests": 5,
+                        "maxRetries": 6,
+                        "maxRequestsPerConnection": 7,
+                        "idleTimeout": "8s",
+                        "h2UpgradePolicy": "UPGRADE",
+                    },
+                }
+            },
+            TrafficPolicy(pool=ConnectionPool(1, 4, 5, 6, 7, 2, 8, 3)),
+        ),
+        ({"tls": {"mode": "ISTIO_MUTUAL"}}, TrafficPolicy()),
+        (
+            {
+                "portLevelSettings": [
+                    {"port": {"number": 8000}, "loadBalancer": {"simple": "RANDOM"}}
+                ]
+            },
+            TrafficPolicy(ports=((8000, TrafficPolicy(LoadBalancer("RANDOM"))),)),
+        ),
+    ],
+)
+def test_a_traffic_policy(manifest: dict[str, Any], policy: TrafficPolicy, tmp_path: Path) -> None:
+    rule = subsets("mocka", "v1", trafficPolicy=manifest)
+    rule["spec"]["subsets"][0]["trafficPolicy"] = manifest
+    mesh = mesh_of(tmp_path, *PODS, rule)
+    assert mesh.policies == ((MOCKA, policy),)
+    assert mesh.subsets[0].policy == policy
+
+
+def test_the_most_specific_destination_rule_counts(tmp_path: Path) -> None:
+    wide = subsets("*.default.svc.cluster.local", "v1")
+    wide["metadata"]["name"] = "wide"
+    wider = subsets("*.local", "v1", "v2")
+    wider["metadata"]["name"] = "wider"
+    mesh = mesh_of(tmp_path, *PODS, wide, wider, subsets("mocka", "v2"))
+    assert [(one.host, one.name) for one in mesh.subsets] == [
+        (MOCKA, "v2"),
+        (MOCKB, "v1"),
+        (MOCKC, "v1"),
+    ]
 
 
 def test_strict_lanes_are_decided_by_the_callers_labels(tmp_path: Path) -> None:
@@ -421,22 +840,24 @@ _CONTAINER = "spec.template.spec.containers[0]"
         ("Service", "spec.ports[0].targetPort", 9000),
         ("Gateway", "spec.servers[0].tls", {"mode": "SIMPLE"}),
         ("Gateway", "spec.servers[0].port.protocol", "HTTPS"),
-        ("VirtualService", "spec.exportTo", ["."]),
         ("VirtualService", "spec.tls", [{}]),
-        ("VirtualService", "spec.http[0].mirror", {"host": MOCKB}),
-        ("VirtualService", "spec.http[0].redirect", {"uri": "/"}),
-        ("VirtualService", "spec.http[0].corsPolicy", {"maxAge": "1s"}),
-        ("VirtualService", "spec.http[0].delegate", {"name": "other"}),
-        ("VirtualService", "spec.http[0].rewrite", {"uriRegexRewrite": {"match": "a"}}),
+        ("VirtualService", "spec.http[0].mirror", {"host": MOCKB, "weight": 1}),
+        ("VirtualService", "spec.http[0].route", []),
+        ("VirtualService", "spec.http[0].corsPolicy", {"maxage": "1s"}),
+        ("VirtualService", "spec.http[0].rewrite", {"uriRegexRewrite": {"matches": "a"}}),
         ("VirtualService", "spec.http[0].retries", {"attempts": 1, "backoff": "1s"}),
         ("VirtualService", "spec.http[0].fault", {"abort": {"grpcStatus": "OK"}}),
         ("VirtualService", "spec.http[0].timeout", "soon"),
-        ("VirtualService", "spec.http[0].match[0].ignoreUriCase", True),
-        ("VirtualService", "spec.http[0].match[0].queryParams", {"a": {"exact": "1"}}),
+        ("VirtualService", "spec.http[0].match[0].ignoreUriCase", "yes"),
+        ("VirtualService", "spec.http[0].match[0].queryParams", {"a": {"exactly": "1"}}),
+        ("VirtualService", "spec.http[0].match[0].ignoreCase", True),
         ("VirtualService", "spec.http[0].match[0].uri", {"suffix": "/a"}),
         ("VirtualService", "spec.http[0].match[0].headers", {"x-a": {"exact": "1", "not": "2"}}),
         ("VirtualService", "spec.http[0].route[0].weight", "all"),
-        ("DestinationRule", "spec.trafficPolicy", {"loadBalancer": {"simple": "RANDOM"}}),
+        ("DestinationRule", "spec.exportTo", ["."]),
+        ("DestinationRule", "spec.trafficPolicy", {"loadBalancer": {"simple": "PASSTHROUGH"}}),
+        ("DestinationRule", "spec.trafficPolicy", {"tls": {"mode": "SIMPLE"}}),
+        ("DestinationRule", "spec.trafficPolicy", {"connectionPool": {"tcp": {"max": 1}}}),
         ("DestinationRule", "spec.trafficPolicy", {"outlierDetection": {"consecutiveErrors": 1}}),
         ("DestinationRule", "spec.workloadSelector", {"matchLabels": {"a": "b"}}),
         ("ASMSwimLaneGroup", "spec.more", 1),

@@ -48,10 +48,10 @@ def test_each_problem_is_reported(tmp_path: Path, case: dict[str, Any]) -> None:
 
 def test_a_problem_names_the_line_of_the_field(tmp_path: Path) -> None:
     copy = Copy(tmp_path, "release-v3/asm")
-    copy.edit("release-v3/asm/mock-route.yaml", "weight: 10", "weight: 20")
+    copy.edit("release-v3/asm/mock-route.yaml", "subset: v3", "subset: v4")
     (problem,) = check(copy.read())
     file, line, _ = str(problem).split(":", 2)
-    assert Path(file).read_text().splitlines()[int(line) - 1].strip() == "route:"
+    assert Path(file).read_text().splitlines()[int(line) - 1].strip() == "subset: v4"
 
 
 def _weighted(tmp_path: Path, *weights: int) -> Copy:

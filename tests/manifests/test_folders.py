@@ -109,7 +109,7 @@ def test_the_workloads_of_the_release_are_made_by_one_command() -> None:
 
 def test_the_message_in_the_page_is_that_of_the_checks(tmp_path: Path) -> None:
     copy = Copy(tmp_path, "release-v3/asm")
-    copy.edit("release-v3/asm/mock-route.yaml", "weight: 10", "weight: 20")
+    copy.edit("release-v3/asm/mock-route.yaml", "subset: v3", "subset: v4")
     (problem,) = check(copy.read())
     message = str(problem).removeprefix(f"{copy.folder}/release-v3/asm")
     assert f"k8s/asm/strict{message}\n" in (_DOCS / "lanes.md").read_text()

@@ -138,12 +138,6 @@ _ISTIO = "networking.istio.io/v1"
             id="a misspelled short host of the same namespace",
         ),
         pytest.param(
-            [*_front("default"), _route("front.default")],
-            "spec.http[0].route[0].destination.host: "
-            f"there is no Service 'front.default'; did you mean '{_FULL}'?",
-            id="a host that Istio does not complete",
-        ),
-        pytest.param(
             [*_front("default"), _route(hosts=["front"])],
             f"spec.hosts[0]: there is no Service 'front' in namespace shop; "
             f"did you mean '{_FULL}'?",

@@ -13,6 +13,7 @@ from mockservice.mesh.survey import read_lane_map
 from tests.lanes.building import set_env
 from tests.manifests.folders import K8S, LANES
 from tests.mesh import trees
+from tests.mesh.designs import HOSTS, by, calls, enters, named, pods
 from tests.mutants.run import write
 
 if TYPE_CHECKING:
@@ -177,6 +178,33 @@ def test_a_subset_with_the_pods_of_another_lane_is_told_and_not_believed(tmp_pat
     )
     assert told.source is not None
     assert told.source.name == "mockc"
+
+
+def test_answers_without_pods_and_copies_enter_no_lane(tmp_path: Path) -> None:
+    blue = {"request": {"set": {"x-lane": "blue"}}}
+    by_query = {"queryParams": {"blue": {"exact": "1"}}}
+    objects = [
+        *pods(),
+        named("mocka", base="v1", blue="v2", copies="v3"),
+        named("mockb", base="v1", blue="v2"),
+        enters(
+            {"match": [{"uri": {"exact": "/moved"}}], "redirect": {"uri": "/mock"}},
+            {"match": [by_query], "headers": blue, **by("mocka", "blue")},
+            by("mocka", "base") | {"mirror": {"host": HOSTS["mocka"], "subset": "copies"}},
+        ),
+        calls("mockb", by("mockb", "blue", x_lane="blue"), by("mockb", "base")),
+    ]
+    write(tmp_path / "all.yaml", objects)
+    lane_map = read_lane_map(load([tmp_path / "all.yaml"]))
+    assert [str(one) for one in lane_map.entrances if one.weights == {"blue": 1}] == [
+        "/mock?blue=1",
+        "/mock with x-lane: blue",
+    ]
+    assert all(one.path != "/moved" for one in lane_map.entrances)
+    assert lane_map.lane_of(Request("/mock?blue=1"), None, None) == "blue"
+    assert lane_map.lane_of(Request("/mock?blue=2"), None, None) == "base"
+    (copied,) = [note.text for note in lane_map.notes if "only copies" in note.text]
+    assert copied.startswith("mocka(v3) gets no request: VirtualService mock (")
 
 
 def test_a_caller_of_several_upstreams_calls_all_of_them(tmp_path: Path) -> None:
