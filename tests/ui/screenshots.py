@@ -27,6 +27,8 @@ def main() -> None:
         release = (K8S / "workloads", RELEASE / "workloads", RELEASE / "asm")
         take(browser, "ui-lanes.png", *release, folder=Path(folder))
         take(browser, "ui-leak.png", leaking(Path(folder)), folder=Path(folder))
+        shop = (K8S / "shop" / "workloads", K8S / "shop" / "strict")
+        take(browser, "ui-tree.png", *shop, folder=Path(folder))
         browser.close()
 
 
