@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from mockservice import __version__
+from tests.metrics.prometheus import Prometheus, skip_without_prometheus
 from tests.running import request, wait_until
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def compose() -> Iterator[tuple[str, ...]]:
     """The start of a `docker compose` command line for this test's project."""
     command = ("compose", "--project-name", PROJECT)
     yield command
-    docker(*command, "down", "--volumes", "--remove-orphans", COMPOSE_PROFILES="tracing")
+    docker(*command, "down", "--volumes", "--remove-orphans", COMPOSE_PROFILES="metrics")
 
 
 def compose_chain(compose: tuple[str, ...]) -> str:
@@ -328,3 +329,18 @@ def test_the_tracing_profile_makes_one_trace(compose: tuple[str, ...]) -> None:
     wait_until(lambda: len(spans()) >= 5, 60)
     apps = ("mocka", "mocka", "mockb", "mockb", "mockc")
     assert sorted(spans()) == [f"{app}:{trace_id}" for app in apps]
+
+
+def test_prometheus_scrapes_every_container_of_a_hop(compose: tuple[str, ...]) -> None:
+    skip_without_prometheus()
+    stand_in = Path(__file__).with_name("prometheus.yaml")
+    command = (*compose, "--file", "compose.yaml", "--file", str(stand_in))
+    docker(*command, "up", "--build", "--wait", "--scale", "mockb=2", "mocka", "prometheus")
+    container = docker(*command, "ps", "--quiet", "prometheus")
+    prometheus = Prometheus(f"http://{ip_of(container, f'{PROJECT}_default')}:9090/")
+
+    def scraped() -> dict[str, float]:
+        found = prometheus.query("count by (app) (http_server_active_requests)")
+        return {sample.labels["app"]: sample.value for sample in found}
+
+    wait_until(lambda: scraped() == {"mocka": 1, "mockb": 2, "mockc": 1}, 60)

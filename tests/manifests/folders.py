@@ -36,8 +36,15 @@ LANES = {
 COMPOSE = "compose.yaml"
 """Files of this name are no manifests."""
 
+METRICS = K8S / "metrics"
+"""Its YAML is for Kustomize and Grafana."""
+
 FOLDERS = sorted(
-    {str(file.parent.relative_to(K8S)) for file in K8S.rglob("*.yaml") if file.name != COMPOSE}
+    {
+        str(file.parent.relative_to(K8S))
+        for file in K8S.rglob("*.yaml")
+        if file.name != COMPOSE and not file.is_relative_to(METRICS)
+    }
 )
 """All folders with manifests."""
 

@@ -14,7 +14,9 @@ _CHAIN = yaml.safe_load((K8S.parent / COMPOSE).read_text())
 
 def test_its_hops_are_those_of_the_workloads() -> None:
     hops = {
-        app: service["environment"] for app, service in _SHOP["services"].items() if app != "jaeger"
+        app: service["environment"]
+        for app, service in _SHOP["services"].items()
+        if "extends" not in service
     }
     assert hops == {env["app"]: _SHOP["x-settings"] | env for env in _environments()}
 
@@ -41,8 +43,20 @@ def test_all_else_is_as_in_the_chain() -> None:
     assert (K8S / "shop" / _SHOP["x-hop"]["build"]["context"]).resolve() == K8S.parent
     assert _SHOP["x-settings"] == _CHAIN["x-settings"]
     for name, service in _SHOP["services"].items():
-        like = {"web": "mocka", "jaeger": "jaeger"}.get(name, "mockc")
-        assert _plain(service) == _plain(_CHAIN["services"][like])
+        if "extends" not in service:
+            like = _CHAIN["services"]["mocka" if name == "web" else "mockc"]
+            assert _plain(service) == _plain(like)
+
+
+def test_what_is_no_hop_is_that_of_the_chain() -> None:
+    chain = "../../compose.yaml"
+    assert (K8S / "shop" / chain).resolve() == K8S.parent / COMPOSE
+    extended = {name: one for name, one in _SHOP["services"].items() if "extends" in one}
+    assert extended == {
+        name: {"extends": {"file": chain, "service": name}}
+        for name in _CHAIN["services"]
+        if name not in ("mocka", "mockb", "mockc")
+    }
 
 
 def _plain(service: dict[str, Any]) -> dict[str, Any]:
