@@ -457,9 +457,7 @@ def _action(context: _Context, route: Route, caller: _Caller) -> Json:
     if route.rewrite_authority is not None:
         action["host_rewrite_literal"] = route.rewrite_authority
     if route.rewrite_regex is not None:
-        pattern, substitution = route.rewrite_regex
-        rewrite = {"pattern": {"regex": pattern}, "substitution": substitution}
-        action["regex_rewrite"] = rewrite
+        action["regex_rewrite"] = _regex_rewrite(route.rewrite_regex)
     if route.mirrors:
         action["request_mirror_policies"] = [
             {
@@ -534,7 +532,13 @@ def _redirect(context: _Context, redirect: Redirect, caller: _Caller) -> Json:
         translated["path_redirect"] = redirect.path
     if redirect.prefix is not None:
         translated["prefix_rewrite"] = redirect.prefix
+    if redirect.regex is not None:
+        translated["regex_rewrite"] = _regex_rewrite(redirect.regex)
     return translated
+
+
+def _regex_rewrite(rewrite: tuple[str, str]) -> Json:
+    return {"pattern": {"regex": rewrite[0]}, "substitution": rewrite[1]}
 
 
 def _direct_response(response: DirectResponse) -> Json:

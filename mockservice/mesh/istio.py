@@ -27,6 +27,8 @@ class Gateway:
     labels: Pairs = ()
     allowed_namespace: str | None = None
     """The only namespace whose routes may attach to it; None for any namespace."""
+    sections: Pairs = ()
+    """Its listeners by name, of the Gateway API, and the host of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,12 @@ class Ingress:
         return next(iter(self.ports), None)
 
     def hosts(
-        self, name: str, namespace: str, hosts: tuple[str, ...], route_namespace: str | None = None
+        self,
+        name: str,
+        namespace: str,
+        hosts: tuple[str, ...],
+        route_namespace: str | None = None,
+        section: str | None = None,
     ) -> tuple[str, ...] | None:
         """Return the part of the requested hosts that a gateway serves.
 
@@ -58,6 +65,7 @@ class Ingress:
             namespace: the gateway's namespace.
             hosts: the hosts of a route; each may start with a wildcard.
             route_namespace: where the route is; None to skip the check that it may attach.
+            section: the only listener that counts; None for all of them.
 
         Returns:
             The hosts, or None if there is no such gateway or the route may not attach to it.
@@ -66,7 +74,12 @@ class Ingress:
             if (gateway.name, gateway.namespace) == (name, namespace):
                 if route_namespace and gateway.allowed_namespace not in (None, route_namespace):
                     return None
-                common = (_narrower(one, other) for one in hosts for other in gateway.hosts)
+                served = gateway.hosts
+                if section is not None:
+                    served = tuple(host for known, host in gateway.sections if known == section)
+                    if not served:
+                        return None
+                common = (_narrower(one, other) for one in hosts for other in served)
                 return tuple(dict.fromkeys(host for host in common if host))
         return None
 

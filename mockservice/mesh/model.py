@@ -269,6 +269,8 @@ class Redirect:
     path: str | None = None
     prefix: str | None = None
     """What takes the place of the part of the path that matches."""
+    regex: tuple[str, str] | None = None
+    """A regular expression and what takes the place of what it matches in the path."""
 
 
 @dataclass(frozen=True, slots=True)

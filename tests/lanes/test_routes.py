@@ -10,7 +10,7 @@ import pytest
 from mockservice.mesh.load import load
 from mockservice.mesh.matching import Request, gateway_route
 from tests.lanes.building import at_gateway, deployment, gateway, service, subsets, to
-from tests.running import request, wait_until
+from tests.running import Response, request, wait_until
 
 if TYPE_CHECKING:
     from tests.lanes.conftest import MoveTo
@@ -114,6 +114,58 @@ ROUTES = [
 ]
 
 
+def _replaced(path: str, old: str, **filters: Any) -> dict[str, Any]:
+    """A rule that replaces a prefix."""
+    modifier = {"type": "ReplacePrefixMatch", "replacePrefixMatch": path}
+    (name,) = filters
+    return {
+        "matches": [{"path": {"value": old}}],
+        "filters": [
+            {"type": name[0].upper() + name[1:], name: {"path": modifier, **filters[name]}}
+        ],
+    }
+
+
+BACKENDS = {"backendRefs": [{"name": "mocka-api", "port": 8000}]}
+RULES = [
+    {**_replaced("/", "/api/stripped", urlRewrite={}), **BACKENDS},
+    {**_replaced("/healthz", "/api/renamed", urlRewrite={}), **BACKENDS},
+    _replaced("/", "/api/moved", requestRedirect={}),
+    _replaced("/b", "/api/gone", requestRedirect={"scheme": "https", "hostname": "b"}),
+    {"matches": [{"path": {"value": "/api/nobody"}}]},
+    {
+        "matches": [{"path": {"value": "/api"}, "queryParams": [{"name": "a", "value": "1"}]}],
+        "filters": [
+            {
+                "type": "ResponseHeaderModifier",
+                "responseHeaderModifier": {"set": [{"name": "x-seen", "value": "yes"}]},
+            }
+        ],
+        **BACKENDS,
+    },
+]
+API = [
+    {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "api", "namespace": "default"},
+        "spec": {
+            "gatewayClassName": "istio",
+            "listeners": [
+                {"name": "http", "port": 80, "protocol": "HTTP", "hostname": "api.example.org"}
+            ],
+        },
+    },
+    {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "api", "namespace": "default"},
+        "spec": {"parentRefs": [{"name": "api"}], "rules": RULES},
+    },
+    service("mocka-api", version="v1"),
+]
+
+
 @pytest.fixture(scope="module")
 def running(move_to: MoveTo) -> RunningLanes:
     rule = subsets(HOP, "v1", "v2", "v3", "slow", "none")
@@ -132,6 +184,7 @@ def running(move_to: MoveTo) -> RunningLanes:
         gateway("*.example.com", "*"),
         rule,
         at_gateway(*ROUTES),
+        *API,
         {
             **at_gateway(matching(V3, {"uri": {"prefix": "/exact"}}), host="mock.example.com"),
             "metadata": {"name": "by-host", "namespace": "istio-system"},
@@ -300,6 +353,26 @@ def test_requests_of_one_user_go_to_one_pod(running: RunningLanes) -> None:
     for user in map(str, range(12)):
         (pods[user],) = {running.get("/hashed", x_user=user).text for _ in range(3)}
     assert len(set(pods.values())) == 2
+
+
+def test_the_rules_of_an_http_route(running: RunningLanes) -> None:
+    def get(path: str) -> Response:
+        return running.get(path, host="api.example.org")
+
+    assert get("/api/stripped/healthz").text == "alive"
+    assert get("/api/renamed").text == "alive"
+    assert get("/api/nobody").status == 500
+    seen = get("/api/more?a=1")
+    assert (seen.status, seen.headers["x-seen"]) == (200, "yes")
+    assert get("/api/more").status == 404
+    port = running.gateway.rpartition(":")[2]
+    for path, location in (
+        ("/api/moved/a?b=1", f"http://api.example.org:{port}/a?b=1"),
+        ("/api/moved", f"http://api.example.org:{port}/"),
+        ("/api/gone/a", "https://b/b/a"),
+    ):
+        response = get(path)
+        assert (response.status, response.headers["location"]) == (302, location)
 
 
 def test_weights_are_relative(running: RunningLanes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -798,6 +799,190 @@ def test_http_routes_split_change_headers_and_time_out(tmp_path: Path) -> None:
     )
 
 
+TO_A_PORT = Destination(MOCKA, 8000)
+
+
+def _whole(path: str) -> dict[str, str]:
+    return {"type": "ReplaceFullPath", "replaceFullPath": path}
+
+
+def _prefix(path: str) -> dict[str, str]:
+    return {"type": "ReplacePrefixMatch", "replacePrefixMatch": path}
+
+
+def filtered(**named: Any) -> dict[str, Any]:
+    """A filter of an HTTPRoute, or of one of its backends."""
+    (name,) = named
+    return {"type": name[0].upper() + name[1:], **named}
+
+
+_AT_A = [{"path": {"value": "/a"}}]
+_A = (Match(Text("segments", "/a")),)
+
+
+@pytest.mark.parametrize(
+    ("rule", "route"),
+    [
+        (
+            {"matches": [{"queryParams": [{"name": "A", "value": "1"}], "method": "PUT"}]},
+            Route(
+                (TO_A_PORT,),
+                (
+                    Match(
+                        Text("segments", "/"),
+                        Text("exact", "PUT"),
+                        query=(("A", Text("exact", "1")),),
+                    ),
+                ),
+            ),
+        ),
+        (
+            {"timeouts": {"request": "3s", "backendRequest": "2s"}},
+            Route((TO_A_PORT,), (Match(),), timeout=2),
+        ),
+        ({"timeouts": {"request": "0s"}}, Route((TO_A_PORT,), (Match(),))),
+        (
+            {"backendRefs": [backend("mocka", weight=3), backend("mockb", weight=0)]},
+            Route((replace(TO_A_PORT, weight=3), Destination(MOCKB, 8000, weight=0)), (Match(),)),
+        ),
+        ({"backendRefs": []}, Route((), (Match(),), direct_response=DirectResponse(500))),
+        (
+            {"backendRefs": [backend("mocka", weight=0)]},
+            Route((), (Match(),), direct_response=DirectResponse(500)),
+        ),
+        (
+            {
+                "filters": [
+                    filtered(
+                        responseHeaderModifier={
+                            "add": [{"name": "x-a", "value": "1"}],
+                            "remove": ["x-b"],
+                        }
+                    )
+                ]
+            },
+            Route(
+                (TO_A_PORT,),
+                (Match(),),
+                Headers(response=HeaderChanges(add=(("x-a", "1"),), remove=("x-b",))),
+            ),
+        ),
+        (
+            {
+                "filters": [
+                    filtered(requestMirror={"backendRef": backend("mockb"), "percent": 5}),
+                    filtered(
+                        requestMirror={
+                            "backendRef": backend("mockc"),
+                            "fraction": {"numerator": 1, "denominator": 8},
+                        }
+                    ),
+                    filtered(requestMirror={"backendRef": backend("mockc"), "percent": 0}),
+                ]
+            },
+            Route(
+                (TO_A_PORT,),
+                (Match(),),
+                mirrors=(
+                    Mirror(Destination(MOCKB, 8000), 5),
+                    Mirror(Destination(MOCKC, 8000), 12.5),
+                ),
+            ),
+        ),
+        (
+            {
+                "backendRefs": [],
+                "filters": [filtered(requestRedirect={"hostname": "b", "statusCode": 301})],
+            },
+            Route((), (Match(),), redirect=Redirect(301, None, "b", keeps_port=True)),
+        ),
+        (
+            {"filters": [filtered(requestRedirect={"scheme": "https", "path": _whole("/b")})]},
+            Route((), (Match(),), redirect=Redirect(302, "https", path="/b")),
+        ),
+        (
+            {
+                "matches": _AT_A,
+                "filters": [filtered(requestRedirect={"port": 81, "path": _prefix("/b/")})],
+            },
+            Route((), _A, redirect=Redirect(302, port=81, prefix="/b")),
+        ),
+        (
+            {
+                "matches": _AT_A,
+                "filters": [filtered(requestRedirect={"port": 81, "path": _prefix("/")})],
+            },
+            Route((), _A, redirect=Redirect(302, port=81, regex=("^/a(/?)(.*)$", r"/\2"))),
+        ),
+        (
+            {
+                "matches": _AT_A,
+                "filters": [filtered(urlRewrite={"hostname": "b", "path": _prefix("/b")})],
+            },
+            Route((TO_A_PORT,), _A, rewrite_uri="/b", rewrite_authority="b"),
+        ),
+        (
+            {"matches": _AT_A, "filters": [filtered(urlRewrite={"path": _prefix("/")})]},
+            Route((TO_A_PORT,), _A, rewrite_regex=("^/a(/?)(.*)$", r"/\2")),
+        ),
+        (
+            {"filters": [filtered(urlRewrite={"path": _prefix("/b")})]},
+            Route((TO_A_PORT,), (Match(),), rewrite_uri="/b/"),
+        ),
+        (
+            {"filters": [filtered(urlRewrite={"path": _whole("/b")})]},
+            Route((TO_A_PORT,), (Match(),), rewrite_regex=("/.*", "/b")),
+        ),
+    ],
+)
+def test_a_rule_of_an_http_route(rule: dict[str, Any], route: Route, tmp_path: Path) -> None:
+    rule = {"backendRefs": [backend("mocka")]} | rule
+    mesh = mesh_of(tmp_path, *PODS, api_gateway(), http_route("one", rule))
+    assert mesh.gateway == (RouteTable(("*",), (route,)),)
+    answered = [
+        "HTTPRoute one: spec.rules[0]: no backend has a weight: requests are answered with 500"
+    ]
+    assert notes_of(mesh) == (answered if route.direct_response else [])
+
+
+def test_more_query_parameters_go_before_fewer(tmp_path: Path) -> None:
+    queries: list[list[dict[str, str]]] = [
+        [],
+        [{"name": "a", "value": "1"}],
+        [{"name": "a", "value": "1"}, {"name": "b", "value": "2", "type": "RegularExpression"}],
+    ]
+    rule = {"matches": [{"queryParams": one} for one in queries], "backendRefs": [backend("mocka")]}
+    mesh = mesh_of(tmp_path, *PODS, api_gateway(), http_route("one", rule))
+    assert [len(route.matches[0].query) for route in mesh.gateway[0].routes] == [2, 1, 0]
+    assert mesh.gateway[0].routes[0].matches[0].query[1] == ("b", Text("regex", "2"))
+
+
+@pytest.mark.parametrize(
+    ("parent", "hosts"),
+    [
+        ({"sectionName": "b"}, ("b.example.com",)),
+        ({"port": 80}, ("a.example.com", "b.example.com")),
+        ({"sectionName": "c"}, None),
+        ({"port": 81}, None),
+    ],
+)
+def test_a_route_may_ask_for_one_listener(
+    parent: dict[str, Any], hosts: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    both = api_gateway(name="a", hostname="a.example.com")
+    both["spec"]["listeners"] += api_gateway(name="b", hostname="b.example.com")["spec"][
+        "listeners"
+    ]
+    parents = [{"name": "ingressgateway", **parent}]
+    route = http_route("one", {"backendRefs": [backend("mocka")]}, parentRefs=parents)
+    if hosts is None:
+        with pytest.raises(RefusedError, match="accepts routes from namespace default at this li"):
+            mesh_of(tmp_path, *PODS, both, route)
+        return
+    mesh = mesh_of(tmp_path, *PODS, both, route)
+    assert tuple(host for table in mesh.gateway for host in table.hosts) == hosts
+
+
 def test_a_gateway_without_listeners_serves_no_host(tmp_path: Path) -> None:
     empty = {**api_gateway(), "spec": {"gatewayClassName": "istio", "listeners": []}}
     route = http_route("one", {"backendRefs": [backend("mocka")]})
@@ -809,7 +994,8 @@ def test_an_http_route_of_a_service_is_for_the_calls_between_pods(tmp_path: Path
     route = http_route("one", {"backendRefs": [backend("mockc")]}, parentRefs=parents)
     mesh = mesh_of(tmp_path, *PODS, route)
     assert mesh.gateway == ()
-    assert mesh.calls == (RouteTable((MOCKB,), (Route((Destination(MOCKC, 8000),), (Match(),)),)),)
+    at_port = Route((Destination(MOCKC, 8000),), (Match(port=8000),))
+    assert mesh.calls == (RouteTable((MOCKB,), (at_port,)),)
 
 
 ALL = [
@@ -873,11 +1059,13 @@ _CONTAINER = "spec.template.spec.containers[0]"
         ("VirtualService", "spec.http[0].fault.delay.fixedDelay", "0s"),
         ("VirtualService", "spec.http[0].retries.perTryTimeout", "0s"),
         ("ASMSwimLane", "spec.ingressRules", [{"match": {"uri": {"exact": "/"}, "port": 80}}]),
-        ("HTTPRoute", "spec.rules[0].matches[0].queryParams", [{"name": "a", "value": "b"}]),
-        ("HTTPRoute", "spec.rules[0].filters", [{"type": "RequestMirror", "requestMirror": {}}]),
+        ("HTTPRoute", "spec.rules[0].matches[0].queryParams", [{"name": "a", "values": "b"}]),
+        ("HTTPRoute", "spec.rules[0].filters", [{"type": "ExtensionRef", "extensionRef": {}}]),
+        ("HTTPRoute", "spec.rules[0].filters", [{"requestRedirect": {"statusCode": 300}}]),
+        ("HTTPRoute", "spec.rules[0].backendRefs[0].filters", [{"urlRewrite": {}}]),
         ("HTTPRoute", "spec.rules[0].sessionPersistence", {"type": "Cookie"}),
-        ("HTTPRoute", "spec.rules[0].timeouts", {"backendRequest": "1s"}),
-        ("HTTPRoute", "spec.parentRefs[0].sectionName", "http"),
+        ("HTTPRoute", "spec.rules[0].timeouts", {"idle": "1s"}),
+        ("HTTPRoute", "spec.parentRefs[0].name", "other"),
     ],
 )
 def test_a_field_that_is_not_carried_out_is_refused_by_name(
