@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from mockservice.manifests.hosts import host_of
-from mockservice.mesh.istio import Gateway, Ingress
+from mockservice.mesh.istio import SERVED_PLAINLY, Gateway, Ingress
 from mockservice.mesh.model import (
     PERCENT_OF_ALL,
     Destination,
@@ -104,8 +104,11 @@ def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> N
         spec.ignore("gatewayClassName")
         for listener in spec.objects("listeners"):
             with listener:
-                listener.text("protocol", allowed=("HTTP",))
-                ingress.add_port(listener, "port")
+                is_tls = listener.text("protocol", allowed=("HTTP", "HTTPS")) == "HTTPS"
+                ingress.add_port(listener, "port", is_tls)
+                if is_tls:
+                    listener.object("tls").text("mode", allowed=("Terminate",))
+                    listener.note("tls", f"certificates are left out: {SERVED_PLAINLY}")
                 sections.append((listener.text("name"), listener.text("hostname", "*")))
                 with (
                     listener.object("allowedRoutes") as allowed,

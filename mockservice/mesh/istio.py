@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 GATEWAY_LABELS: Final = (("app", "istio-ingressgateway"), ("istio", "ingressgateway"))
 """The labels of the gateway that Istio installs by default."""
+SERVED_PLAINLY: Final = "local lanes serve these hosts by plain HTTP"
+"""What there is to tell of certificates."""
 GATEWAY_NAMESPACE: Final = "istio-system"
 """Its namespace."""
 
@@ -37,18 +39,25 @@ class Ingress:
 
     gateways: list[Gateway] = field(default_factory=list)
     ports: set[int] = field(default_factory=set)
+    tls_ports: set[int] = field(default_factory=set)
 
-    def add_port(self, fields: Fields, name: str) -> None:
-        """Add a gateway's port, which must be the same for all gateways."""
+    def add_port(self, fields: Fields, name: str, is_tls: bool) -> None:
+        """Add a gateway's port, which must be the same for all gateways that serve plain HTTP."""
         number = fields.number(name, 0)
+        if is_tls:
+            self.tls_ports.add(number)
+            return
         self.ports.add(number)
         if len(self.ports) > 1:
             fields.refuse(name, f"{number}: must be the same port for all gateways in local lanes")
 
     @property
     def port(self) -> int | None:
-        """The port of all gateways; None where there is no gateway."""
-        return next(iter(self.ports), None)
+        """The port of all gateways; None where there is no gateway.
+
+        What is served with certificates on a cluster is served at the same one here.
+        """
+        return next(iter(sorted(self.ports) or sorted(self.tls_ports)), None)
 
     def hosts(
         self,
@@ -105,8 +114,24 @@ def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> N
                 server.ignore("name")
                 with server.object("port") as port:
                     port.ignore("name")
-                    port.text("protocol", allowed=("HTTP",))
-                    ingress.add_port(port, "number")
+                    protocols = ("HTTP", "HTTP2", "GRPC", "HTTPS")
+                    is_tls = port.text("protocol", allowed=protocols) == "HTTPS"
+                    ingress.add_port(port, "number", is_tls)
+                _read_tls(server, is_tls)
                 # NAMESPACE/HOST limits a host to the routes of one namespace.
                 hosts.extend(host.rpartition("/")[2] for host in server.texts("hosts"))
     ingress.gateways.append(Gateway(name, namespace, tuple(hosts), labels))
+
+
+def _read_tls(server: Fields, is_tls: bool) -> None:
+    if not is_tls:
+        with server.object("tls") as tls:
+            if tls.flag("httpsRedirect"):
+                server.note("tls", f"the redirect to HTTPS is left out: {SERVED_PLAINLY}")
+        return
+    if "tls" not in server:
+        server.refuse("tls", "must be set for HTTPS")
+        return
+    modes = ("SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL")
+    server.object("tls").text("mode", allowed=modes)
+    server.note("tls", f"certificates are left out: {SERVED_PLAINLY}")

@@ -20,6 +20,7 @@ from mockservice.manifests.kinds import (
 from mockservice.mesh import asm, gateway_api, istio, virtual_services, workloads
 from mockservice.mesh.calls import Calls, call_tables
 from mockservice.mesh.destination_rules import read_destination_rule
+from mockservice.mesh.elsewhere import CONFIG_MAP, look_at_kinds
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.fields import Fields
 from mockservice.mesh.gaps import look_at_routes, without_pods
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mockservice.mesh.model import (
         LaneCarrier,
         LaneGroup,
-        Note,
         Pod,
         RouteTable,
         Service,
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
         TrafficPolicy,
     )
     from mockservice.mesh.virtual_services import VirtualService
-
-CONFIG_MAP: Final = "ConfigMap"
 
 _READ: Final = (
     CONFIG_MAP,
@@ -56,8 +54,6 @@ _READ: Final = (
     LANE_GROUP,
     LANE,
 )
-# What a cluster needs and one machine does not.
-_ELSEWHERE: Final = ("Namespace", "ServiceAccount", "policy/PodDisruptionBudget")
 
 
 def translate(documents: Sequence[Document]) -> Mesh:
@@ -81,12 +77,7 @@ class _Translation:
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self._documents = documents
-        self._problems = [
-            f"{document.where('kind')}: not supported by local lanes"
-            for document in documents
-            if kind_of(document) not in _READ + _ELSEWHERE
-        ]
-        self._notes: list[Note] = []
+        self._problems, self._notes = look_at_kinds(documents, _READ)
         self._pods: list[Pod] = []
         self._services: dict[str, Service] = {}
         self._ingress = istio.Ingress()
@@ -102,6 +93,7 @@ class _Translation:
     def read_workloads(self) -> None:
         config_maps = {}
         for document, body in self._bodies(CONFIG_MAP):
+            body.ignore("binaryData", "immutable")
             config_maps[document.namespace, document.name] = body.pairs("data")
         loads = [
             workloads.read_deployment(spec, document.name, document.namespace, config_maps)

@@ -1025,7 +1025,7 @@ _CONTAINER = "spec.template.spec.containers[0]"
         ("Service", "spec.ports[0].protocol", "UDP"),
         ("Service", "spec.ports[0].targetPort", 9000),
         ("Gateway", "spec.servers[0].tls", {"mode": "SIMPLE"}),
-        ("Gateway", "spec.servers[0].port.protocol", "HTTPS"),
+        ("Gateway", "spec.servers[0].port.protocol", "TLS"),
         ("VirtualService", "spec.tls", [{}]),
         ("VirtualService", "spec.http[0].mirror", {"host": MOCKB, "weight": 1}),
         ("VirtualService", "spec.http[0].route", []),
@@ -1109,6 +1109,81 @@ def test_another_kind_is_refused_and_what_only_a_cluster_needs_is_not(tmp_path: 
         mesh_of(tmp_path, *ALL, *more)
     (problem,) = refused.value.problems
     assert problem.endswith("ServiceEntry x: kind: not supported by local lanes")
+
+
+def test_what_means_nothing_here_is_told_once_a_kind(tmp_path: Path) -> None:
+    names: list[tuple[str, str, str]] = [
+        ("v1", "ServiceAccount", "a"),
+        *(("v1", "ServiceAccount", name) for name in ("b", "c", "d")),
+        ("v1", "Namespace", "a"),
+        ("v1", "Secret", "a"),
+        ("v1", "ConfigMap", "a"),
+        ("autoscaling/v2", "HorizontalPodAutoscaler", "a"),
+        ("policy/v1", "PodDisruptionBudget", "a"),
+        ("security.istio.io/v1", "PeerAuthentication", "a"),
+        ("security.istio.io/v1", "AuthorizationPolicy", "a"),
+        ("networking.istio.io/v1alpha3", "EnvoyFilter", "a"),
+        ("example.com/v1", "Anything", "a"),
+    ]
+    more = [
+        {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": {"any": 1}}
+        for version, kind, name in names
+    ]
+    del more[6]["spec"]
+    mesh = mesh_of(tmp_path, *ALL, *more)
+    assert notes_of(mesh) == [
+        "ServiceAccount a, b, c and 1 more: left out; it changes no lanes",
+        "Secret a: left out; it changes no lanes",
+        "ConfigMap a: left out; no pod takes variables from it",
+        "HorizontalPodAutoscaler a: left out; it changes no lanes",
+        "PodDisruptionBudget a: left out; it changes no lanes",
+        "PeerAuthentication a: left out; it changes no lanes",
+        "AuthorizationPolicy a: left out; on a cluster it may change lanes",
+        "EnvoyFilter a: left out; on a cluster it may change lanes",
+        "Anything a: left out; it changes no lanes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind"),
+    [
+        ("apps/v1", "StatefulSet"),
+        ("argoproj.io/v1alpha1", "Rollout"),
+        ("networking.istio.io/v1", "VirtualServise"),
+        ("v1", "Deployment"),
+        ("v1", "Pod"),
+    ],
+)
+def test_what_lanes_cannot_do_without_is_refused(
+    api_version: str, kind: str, tmp_path: Path
+) -> None:
+    more = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}}
+    with pytest.raises(RefusedError, match=rf"{kind} x: kind: not supported by local lanes"):
+        mesh_of(tmp_path, *ALL, more)
+
+
+def test_hosts_with_certificates_are_served_by_plain_http(tmp_path: Path) -> None:
+    both = gateway("a.example.com")
+    plain = both["spec"]["servers"][0]
+    plain["tls"] = {"httpsRedirect": True}
+    tls = {"mode": "SIMPLE", "credentialName": "shop"}
+    port = {"number": 443, "name": "https", "protocol": "HTTPS"}
+    both["spec"]["servers"].append({"port": port, "hosts": ["b.example.com"], "tls": tls})
+    mesh = mesh_of(tmp_path, *PODS, both, at_gateway(_ANY))
+    assert mesh.gateway[0].hosts == ("a.example.com", "b.example.com")
+    assert mesh.gateway_port == 80
+    named = "Gateway ingressgateway: spec"
+    plainly = "local lanes serve these hosts by plain HTTP"
+    assert notes_of(mesh) == [
+        f"{named}.servers[0].tls: the redirect to HTTPS is left out: {plainly}",
+        f"{named}.servers[1].tls: certificates are left out: {plainly}",
+    ]
+    terminated = {"mode": "Terminate", "certificateRefs": [{"name": "shop"}]}
+    api = api_gateway(protocol="HTTPS", port=443, tls=terminated)
+    rule = {"backendRefs": [backend("mocka")]}
+    mesh = mesh_of(tmp_path, *PODS, api, http_route("one", rule))
+    assert mesh.gateway_port == 443
+    assert notes_of(mesh) == [f"{named}.listeners[0].tls: certificates are left out: {plainly}"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""Kinds that mean nothing on one machine: each is left out with a note, or refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mockservice.manifests.inventory import kind_of
+from mockservice.manifests.kinds import DEPLOYMENT
+from mockservice.mesh.model import Note
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from mockservice.manifests.documents import Document
+
+CONFIG_MAP: Final = "ConfigMap"
+
+# They are there so that others can be: nothing to tell.
+_SILENT: Final = frozenset({"Namespace"})
+# They decide on a cluster which requests get where, beside the routes.
+_MAY_CHANGE_LANES: Final = frozenset(
+    {
+        "extensions.istio.io/WasmPlugin",
+        "networking.istio.io/EnvoyFilter",
+        "networking.istio.io/Sidecar",
+        "security.istio.io/AuthorizationPolicy",
+        "security.istio.io/RequestAuthentication",
+    }
+)
+# Of the groups that local lanes read, what they leave out.
+_LEFT_OUT: Final = frozenset(
+    {
+        "Endpoints",
+        "LimitRange",
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "ResourceQuota",
+        "Secret",
+        "ServiceAccount",
+        "gateway.networking.k8s.io/GatewayClass",
+        "gateway.networking.k8s.io/ReferenceGrant",
+        "networking.istio.io/ProxyConfig",
+    }
+)
+# Of other groups, what brings pods.
+_PODS: Final = frozenset({"argoproj.io/Rollout"})
+_READ_GROUPS: Final = frozenset(
+    {
+        "",
+        "apps",
+        "gateway.networking.k8s.io",
+        "istio.alibabacloud.com",
+        "networking.istio.io",
+    }
+)
+
+
+def look_at_kinds(
+    documents: Iterable[Document], read: Collection[str]
+) -> tuple[list[str], list[Note]]:
+    """Find the documents that no reader is for.
+
+    Args:
+        documents: all of them.
+        read: the kinds that are read.
+
+    Returns:
+        A problem for each that lanes cannot do without, and a note for each kind that they can.
+    """
+    documents = list(documents)
+    problems: list[str] = []
+    left_out: dict[str, list[Document]] = {}
+    used = set(_config_maps_of_pods(documents))
+    for document in documents:
+        kind = kind_of(document)
+        is_unused = kind == CONFIG_MAP and (document.namespace, document.name) not in used
+        if kind in _SILENT or (kind in read and not is_unused):
+            continue
+        if is_unused or _is_left_out(kind):
+            left_out.setdefault(kind, []).append(document)
+        else:
+            problems.append(f"{document.where('kind')}: not supported by local lanes")
+    return problems, [_note(kind, found) for kind, found in left_out.items()]
+
+
+def _is_left_out(kind: str) -> bool:
+    if kind in _MAY_CHANGE_LANES or kind in _LEFT_OUT:
+        return True
+    return kind.rpartition("/")[0] not in _READ_GROUPS and kind not in _PODS
+
+
+def _note(kind: str, found: list[Document]) -> Note:
+    names = ", ".join(document.name for document in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    effect = "it changes no lanes"
+    if kind in _MAY_CHANGE_LANES:
+        effect = "on a cluster it may change lanes"
+    elif kind == CONFIG_MAP:
+        effect = "no pod takes variables from it"
+    text = f"{found[0].kind} {names}{more}: left out; {effect}"
+    return Note(text, found[0].source("kind"))
+
+
+def _config_maps_of_pods(documents: Iterable[Document]) -> Iterator[tuple[str, str]]:
+    """Namespaces and names of the ConfigMaps that Deployments take variables from."""
+    for document in documents:
+        if kind_of(document) == DEPLOYMENT:
+            pod = document.body["spec"]["template"]["spec"]
+            for container in pod["containers"]:
+                sources: list[dict[str, Any]] = container.get("envFrom") or []
+                for source in sources:
+                    reference = source.get("configMapRef") or {}
+                    yield document.namespace, str(reference.get("name"))
