@@ -153,7 +153,8 @@ def _clusters(context: _Context) -> Iterator[tuple[str, Json]]:
             ]
             for port in service.ports:
                 name = _cluster_name(service.host, port, subset)
-                addresses = [(place.ip, place.inbound) for place in places]
+                is_served = port not in service.unserved_ports
+                addresses = [(place.ip, place.inbound) for place in places if is_served]
                 policy = context.mesh.policy(service.host, subset, port)
                 yield name, _cluster(name, addresses, policy)
 
@@ -263,6 +264,12 @@ def _outlier_detection(outliers: OutlierDetection) -> Json:
         number = outliers.consecutive_gateway_errors
         detection["consecutive_gateway_failure"] = number
         detection["enforcing_consecutive_gateway_failure"] = 100 if number else 0
+    if outliers.splits_local_errors:
+        detection["split_external_local_origin_errors"] = True
+    if outliers.consecutive_local_errors is not None:
+        number = outliers.consecutive_local_errors
+        detection["consecutive_local_origin_failure"] = number
+        detection["enforcing_consecutive_local_origin_failure"] = 100 if number else 0
     if outliers.interval is not None:
         detection["interval"] = _seconds(outliers.interval)
     if outliers.base_ejection_time is not None:

@@ -154,4 +154,6 @@ def _read_outliers(outliers: Fields) -> OutlierDetection:
             base_ejection_time=outliers.duration("baseEjectionTime"),
             max_ejection_percent=outliers.number("maxEjectionPercent"),
             min_health_percent=outliers.number("minHealthPercent"),
+            splits_local_errors=outliers.flag("splitExternalLocalOriginErrors"),
+            consecutive_local_errors=outliers.number("consecutiveLocalOriginFailures"),
         )

@@ -91,6 +91,8 @@ class Service:
     ports: tuple[int, ...]
     tcp_ports: tuple[int, ...] = ()
     """The ports among them that are not declared to carry HTTP, so that no route counts there."""
+    unserved_ports: tuple[int, ...] = ()
+    """The ports among them at which no pod listens here."""
 
     @property
     def host(self) -> str:
@@ -108,6 +110,9 @@ class OutlierDetection:
     base_ejection_time: float | None = None
     max_ejection_percent: int | None = None
     min_health_percent: int | None = None
+    splits_local_errors: bool = False
+    """Whether failures to connect are counted on their own."""
+    consecutive_local_errors: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

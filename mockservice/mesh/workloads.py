@@ -154,13 +154,20 @@ def _read_variable(variable: Fields) -> tuple[str, str]:
 
 
 def read_service(spec: Fields, name: str, namespace: str, workloads: list[Workload]) -> Service:
-    """Read a Service's `spec`; its target ports must be the ports of its pods."""
+    """Read a Service's `spec`; one of its target ports at least must be that of its pods."""
+    ports, tcp_ports, elsewhere = [], [], []
     with spec:
         spec.ignore(*_IGNORED_IN_SERVICE)
         selector = spec.pairs("selector")
         if not selector:
             spec.refuse("selector", "must be set in local lanes")
-        ports, tcp_ports = [], []
+        behind = [
+            one
+            for one in workloads
+            if (pod := next(iter(one.pods), None))
+            and pod.namespace == namespace
+            and selects(selector, pod.labels)
+        ]
         for port in spec.objects("ports"):
             with port:
                 name_of_port, protocol = port.text("name"), port.text("appProtocol")
@@ -170,15 +177,32 @@ def read_service(spec: Fields, name: str, namespace: str, workloads: list[Worklo
                 ports.append(number)
                 if not _carries_http(number, name_of_port, protocol):
                     tcp_ports.append(number)
-                for workload in workloads:
-                    pod = next(iter(workload.pods), None)
-                    if pod is None or pod.namespace != namespace:
-                        continue
-                    reached = dict(workload.port_names).get(str(target), str(target))
-                    if selects(selector, pod.labels) and reached != str(pod.port):
-                        reason = f"{target!r}: must be {pod.port}, the port of {pod}"
-                        port.refuse("targetPort", reason)
-    return Service(name, namespace, selector, tuple(ports), tuple(tcp_ports))
+                missed = [one for one in behind if not _reaches(one, str(target))]
+                if missed:
+                    elsewhere.append((port, number, target, missed))
+        # A port for metrics, say: the pods of local lanes listen at one port.
+        is_reached = len(elsewhere) < len(ports)
+        for port, _, target, missed in elsewhere:
+            pod = missed[0].pods[0]
+            if is_reached and missed == behind:
+                reason = f"{target!r}: pods listen only at {pod.port} here; calls of it get 503"
+                port.note("targetPort", reason)
+            else:
+                reason = f"{target!r}: must be {pod.port}, the port of {pod}"
+                port.refuse("targetPort", reason)
+    return Service(
+        name,
+        namespace,
+        selector,
+        tuple(ports),
+        tuple(tcp_ports),
+        tuple(number for _, number, _, _ in elsewhere),
+    )
+
+
+def _reaches(workload: Workload, target: str) -> bool:
+    """Whether a Service's target, a number or a name, is the port that pods listen at."""
+    return dict(workload.port_names).get(target, target) == str(workload.pods[0].port)
 
 
 def _carries_http(number: int, name: str, app_protocol: str) -> bool:

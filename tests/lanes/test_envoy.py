@@ -313,6 +313,15 @@ def test_a_connection_pool() -> None:
     }
 
 
+def test_a_port_at_which_no_pod_listens_has_no_pods() -> None:
+    (service,) = MESH.services
+    mesh = replace(MESH, services=(replace(service, unserved_ports=(80,)),))
+    clusters = configuration(mesh, PLACES, (V1,), 8080).clusters
+    for port, pods in ((8000, 1), (80, 0)):
+        (group,) = clusters[f"outbound|{port}||{HOST}"]["load_assignment"]["endpoints"]
+        assert len(group["lb_endpoints"]) == pods
+
+
 def test_what_no_service_has_is_a_cluster_without_pods() -> None:
     routes = (Route((Destination("mocka.default", 90),), mirrors=(Mirror(Destination(HOST, 91)),)),)
     mesh = replace(MESH, gateway=(RouteTable(("*",), routes),))
@@ -401,7 +410,12 @@ def test_a_cluster_holds_the_pods_that_are_ready() -> None:
 
 
 def test_a_subsets_outlier_detection_goes_before_that_of_its_host() -> None:
-    own = OutlierDetection(consecutive_5xx=1, min_health_percent=20)
+    own = OutlierDetection(
+        consecutive_5xx=1,
+        min_health_percent=20,
+        splits_local_errors=True,
+        consecutive_local_errors=3,
+    )
     subsets = (MESH.subsets[0], replace(MESH.subsets[1], policy=TrafficPolicy(outliers=own)))
     whole = TrafficPolicy(outliers=OutlierDetection(0, 4, 5, 30, 50))
     mesh = replace(MESH, subsets=subsets, policies=((HOST, whole),))
@@ -421,6 +435,9 @@ def test_a_subsets_outlier_detection_goes_before_that_of_its_host() -> None:
         "enforcing_success_rate": 0,
         "consecutive_5xx": 1,
         "enforcing_consecutive_5xx": 100,
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": 3,
+        "enforcing_consecutive_local_origin_failure": 100,
     }
     assert v2["common_lb_config"] == {"healthy_panic_threshold": {"value": 20}}
 
@@ -521,7 +538,7 @@ ANSWERS = (
 POLICY = TrafficPolicy(
     LoadBalancer("RING_HASH", HashOn("header", "x-a"), 64),
     ConnectionPool(1, 2, 3, 4, 5, 1.5, 2.5, 3.5),
-    OutlierDetection(0, 4, 5, 30, 50, 10),
+    OutlierDetection(0, 4, 5, 30, 50, 10, splits_local_errors=True, consecutive_local_errors=3),
 )
 BALANCERS = (
     LoadBalancer("RING_HASH", HashOn("cookie", "user", "/a", 0)),

@@ -510,6 +510,20 @@ def test_rules_count_for_the_http_ports_of_a_service(tmp_path: Path) -> None:
     ]
 
 
+def test_a_port_for_something_else_is_told(tmp_path: Path) -> None:
+    objects = deepcopy(BASE)
+    several_ports(objects, "http", "http-metrics")
+    ports = next(one for one in objects if (one["kind"], one["metadata"]["name"]) == SERVICE_B)
+    ports["spec"]["ports"][1]["targetPort"] = 9090
+    mesh = mesh_of(tmp_path, *objects)
+    assert mesh.services[1].ports == (8000, 8001)
+    assert mesh.services[1].unserved_ports == (8001,)
+    assert notes_of(mesh) == [
+        "Service mockb: spec.ports[1].targetPort: 9090: pods listen only at 8000 here; calls of it"
+        " get 503"
+    ]
+
+
 def test_a_destination_without_a_port_is_the_port_that_is_called(tmp_path: Path) -> None:
     objects = deepcopy([*BASE, at_gateway({"route": [to(MOCKB)]})])
     several_ports(objects, "http-a", "http-b")
@@ -549,12 +563,14 @@ def test_a_destination_rule_becomes_subsets_with_their_outlier_detection(tmp_pat
             "baseEjectionTime": "30s",
             "maxEjectionPercent": 50,
             "minHealthPercent": 10,
+            "splitExternalLocalOriginErrors": True,
+            "consecutiveLocalOriginFailures": 4,
         }
     }
     own = {"outlierDetection": {"consecutive5xxErrors": 1}}
     rule["spec"]["subsets"][1]["trafficPolicy"] = own
     mesh = mesh_of(tmp_path, *PODS, rule)
-    whole = TrafficPolicy(outliers=OutlierDetection(3, 2, 5, 30, 50, 10))
+    whole = TrafficPolicy(outliers=OutlierDetection(3, 2, 5, 30, 50, 10, True, 4))
     own_policy = TrafficPolicy(outliers=OutlierDetection(1))
     assert mesh.policies == ((MOCKA, whole),)
     assert mesh.subsets == (
