@@ -39,7 +39,7 @@ COMPOSE = "compose.yaml"
 """Files of this name are no manifests."""
 
 METRICS = K8S / "metrics"
-"""Its YAML is for Kustomize and Grafana."""
+"""Its YAML is for Prometheus and Grafana."""
 
 FOLDERS = sorted(
     {

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SETTINGS = "components/settings"
 _BUILT = [folder for folder in KUSTOMIZATIONS if not is_component(folder)]
+_ELSEWHERE = {"argo-cd", "metrics"}
+"""Folders that go where Argo CD and Grafana are."""
 _KNOWN = {
     "apiVersion",
     "kind",
@@ -71,7 +73,7 @@ def test_no_kustomization_has_a_name_that_kubectl_applies() -> None:
     assert [file for file in K8S.rglob("*.y*ml") if file.stem.lower() == "kustomization"] == []
 
 
-@pytest.mark.parametrize("folder", [one for one in FOLDERS if one.split("/")[0] != "argo-cd"])
+@pytest.mark.parametrize("folder", [one for one in FOLDERS if one not in _ELSEWHERE])
 def test_the_settings_are_those_of_every_folder(folder: str) -> None:
     if folder.startswith("components/"):
         return
@@ -219,9 +221,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-@pytest.mark.parametrize(
-    "folder", [one for one in _BUILT if one.split("/")[0] != "argo-cd" or one == "argo-cd/probe"]
-)
+@pytest.mark.parametrize("folder", [one for one in _BUILT if one not in _ELSEWHERE])
 def test_image_namespace_and_replicas_are_set_in_one_place(folder: str, elsewhere: Path) -> None:
     built = [one for one in build(elsewhere / folder) if not _is_for_the_probe(one)]
     text = yaml.safe_dump_all(built)
