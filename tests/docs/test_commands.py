@@ -29,7 +29,7 @@ _NOT_RUN = [
     for line in command.text.replace("\\\n", " ").splitlines()
     if line.strip()
 ]
-_TOOLS = {"docker", "kubectl"}
+_TOOLS = {"cosign", "docker", "k3d", "kind", "kubectl", "minikube", "sed"}
 
 
 @pytest.mark.slow

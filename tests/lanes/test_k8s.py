@@ -69,7 +69,7 @@ def test_a_weighted_folder_splits_requests_and_never_mixes_versions(
 def test_a_permissive_folder_falls_back_to_the_baseline_and_comes_back(
     name: str, move_to: MoveTo
 ) -> None:
-    running = move_to(*objects("workloads", name))
+    running = move_to(*objects("workloads", "components/mockb-v3", name))
     for lane, versions in (("s1", "v1 v1 v1"), ("s2", "v2 v1 v2"), ("s3", "v1 v3 v1")):
         headers = {key: text.replace("LANE", lane) for key, text in PERMISSIVE[name].items()}
         assert running.share(20, **headers) == {versions: 20}

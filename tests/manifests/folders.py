@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 K8S = Path(__file__).parents[2] / "k8s"
 
+_V3 = "components/mockb-v3"
+
 LANES = {
     "asm/strict": ("workloads",),
-    "asm/permissive-trace-id": ("workloads",),
-    "asm/permissive-header": ("workloads",),
-    "asm/permissive-baggage": ("workloads",),
+    "asm/permissive-trace-id": ("workloads", _V3),
+    "asm/permissive-header": ("workloads", _V3),
+    "asm/permissive-baggage": ("workloads", _V3),
     "istio/strict": ("workloads",),
-    "istio/permissive": ("workloads",),
+    "istio/permissive": ("workloads", _V3),
     "gateway-api": ("workloads",),
     "release-v3/asm": ("workloads", "release-v3/workloads"),
     "release-v3/istio": ("workloads", "release-v3/workloads"),
@@ -37,7 +39,7 @@ COMPOSE = "compose.yaml"
 """Files of this name are no manifests."""
 
 METRICS = K8S / "metrics"
-"""Its YAML is for Kustomize and Grafana."""
+"""Its YAML is for Prometheus and Grafana."""
 
 FOLDERS = sorted(
     {

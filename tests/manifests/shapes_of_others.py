@@ -1,11 +1,21 @@
 """Closed shapes, with the fields that `k8s/` uses, for kinds without a schema on PyPI.
 
-Sources: Gateway API v1, "Gateway" and "HTTPRoute"; Argo CD, "Application" and "AppProject".
+Sources: Gateway API v1, "Gateway" and "HTTPRoute"; Argo CD, "Application" and "AppProject"; Argo
+Rollouts, "AnalysisTemplate".
 """
 
 from __future__ import annotations
 
-from mockservice.manifests.shapes import Boolean, Integer, List, Map, Object, Shape, String
+from mockservice.manifests.shapes import (
+    Anything,
+    Boolean,
+    Integer,
+    List,
+    Map,
+    Object,
+    Shape,
+    String,
+)
 
 _PORT = Integer(1, 65535)
 
@@ -141,6 +151,23 @@ _APPLICATION = Object(
     },
     required=("project", "destination", "sources"),
 )
+# The Job's spec is Kubernetes' own.
+_METRIC = Object(
+    {
+        "name": String(),
+        "provider": Object(
+            {"job": Object({"spec": Anything()}, required=("spec",))}, required=("job",)
+        ),
+    },
+    required=("name", "provider"),
+)
+_ANALYSIS_TEMPLATE = Object(
+    {
+        "args": List(Object({"name": String(), "value": String()}, required=("name",))),
+        "metrics": List(_METRIC, empty=False),
+    },
+    required=("metrics",),
+)
 
 SHAPES: dict[str, Shape] = {
     "gateway.networking.k8s.io/Gateway": _kind("gateway.networking.k8s.io/v1", "Gateway", _GATEWAY),
@@ -149,4 +176,7 @@ SHAPES: dict[str, Shape] = {
     ),
     "argoproj.io/Application": _kind("argoproj.io/v1alpha1", "Application", _APPLICATION),
     "argoproj.io/AppProject": _kind("argoproj.io/v1alpha1", "AppProject", _PROJECT),
+    "argoproj.io/AnalysisTemplate": _kind(
+        "argoproj.io/v1alpha1", "AnalysisTemplate", _ANALYSIS_TEMPLATE
+    ),
 }

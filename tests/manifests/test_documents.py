@@ -31,6 +31,13 @@ def test_a_folder_is_its_yaml_files_by_name_without_its_subfolders(tmp_path: Pat
     assert [document.name for document in read([tmp_path])] == ["a", "b"]
 
 
+@pytest.mark.parametrize("name", ["kustomization.yaml", "kustomization.yml", "Kustomization"])
+def test_what_kustomize_reads_is_no_manifest(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(_SERVICE)
+    (tmp_path / name).write_text("resources: [a.yaml]\n")
+    assert [document.name for document in read([tmp_path])] == ["mocka"]
+
+
 def test_files_come_in_the_order_given_and_once(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.yaml").write_text(_SERVICE.replace("mocka", name))

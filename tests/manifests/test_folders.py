@@ -15,6 +15,7 @@ from mockservice.manifests.inventory import kind_of
 from mockservice.serve.command import _tracing
 from mockservice.serve.settings import Settings
 from tests.manifests.folders import FOLDERS, K8S, LANES, Copy, documents, together
+from tests.manifests.kustomize import FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ def _files(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_folder_contains_only_manifests_and_a_readme(folder: str) -> None:
     files = [file for file in (K8S / folder).iterdir() if file.is_file()]
-    assert {file.name for file in files if file.suffix != ".yaml"} <= {"README.md"}
+    assert {file.name for file in files if file.suffix != ".yaml"} <= {"README.md", FILE}
     # Users copy single files, so each must be a file and not a link.
     assert all(not file.is_symlink() for file in files)
 
@@ -155,7 +156,9 @@ def _argo_cd(kind: str) -> Any:
 def test_the_application_is_made_of_folders_that_fit_each_other() -> None:
     spec = _argo_cd("Application")["spec"]
     paths = [source["path"].removeprefix("k8s/") for source in spec["sources"]]
-    assert check(documents(*paths)) == []
+    *plain, probe = paths
+    assert probe == "argo-cd/probe"
+    assert check(documents(*plain)) == []
     assert {source["repoURL"] for source in spec["sources"]} == set(
         _argo_cd("AppProject")["spec"]["sourceRepos"]
     )
@@ -164,13 +167,24 @@ def test_the_application_is_made_of_folders_that_fit_each_other() -> None:
     assert set(spec["syncPolicy"]["automated"]) == {"prune", "selfHeal"}
 
 
-def test_the_project_allows_what_the_lanes_need_and_no_more() -> None:
-    needed = [
-        document
-        for lane_folder in LANES
-        if lane_folder != "gateway-api"
-        for document in together(lane_folder)
+def test_a_finalizer_has_a_path_as_kubernetes_wants_it() -> None:
+    finalizers = [
+        finalizer
+        for folder in FOLDERS
+        for document in documents(folder)
+        for finalizer in document.body["metadata"].get("finalizers", ())
     ]
+    assert finalizers
+    assert all(re.fullmatch(r"[a-z.-]+/[a-z-]+", finalizer) for finalizer in finalizers)
+
+
+def test_the_project_allows_what_the_lanes_need_and_no_more() -> None:
+    needed = documents("probe")
+    for lane_folder in LANES:
+        if lane_folder != "gateway-api":
+            needed += together(lane_folder)
+    # The files that the probe reads are in ConfigMaps.
+    kinds = {kind_of(one) for one in needed if one.namespace} | {"ConfigMap"}
     spec = _argo_cd("AppProject")["spec"]
     allowed = {
         scope: sorted(
@@ -180,7 +194,7 @@ def test_the_project_allows_what_the_lanes_need_and_no_more() -> None:
     }
     assert allowed == {
         "clusterResource": sorted({kind_of(one) for one in needed if not one.namespace}),
-        "namespaceResource": sorted({kind_of(one) for one in needed if one.namespace}),
+        "namespaceResource": sorted(kinds),
     }
     assert sorted(one["namespace"] for one in spec["destinations"]) == sorted(
         {one.namespace for one in needed if one.namespace}

@@ -12,18 +12,33 @@ import yaml
 from mockservice.serve import server
 from mockservice.serve.settings import Settings
 from mockservice.serve.telemetry import tracing
-from tests.manifests.folders import FOLDERS, K8S, documents
+from tests.manifests.folders import FOLDERS, documents
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mockservice.manifests.documents import Document
 
-_DEPLOYMENTS = [
-    pytest.param(document, id=f"{folder}-{document.name}")
+_TEMPLATES: dict[str, Callable[[Any], Any]] = {
+    "Deployment": lambda spec: spec["template"],
+    "Job": lambda spec: spec["template"],
+    "CronJob": lambda spec: spec["jobTemplate"]["spec"]["template"],
+    "AnalysisTemplate": lambda spec: spec["metrics"][0]["provider"]["job"]["spec"]["template"],
+}
+"""The kinds that make pods, and where each has the pod's template in its `spec`."""
+
+_ALL = [
+    (f"{folder}-{document.name}", document)
     for folder in FOLDERS
     for document in documents(folder)
-    if document.kind == "Deployment"
+    if document.kind in _TEMPLATES
 ]
-_HOPS = [deployment for deployment in _DEPLOYMENTS if "tracing-jaeger" not in str(deployment.id)]
+_WORKLOADS = [pytest.param(document, id=name) for name, document in _ALL]
+_HOPS = [
+    pytest.param(document, id=name)
+    for name, document in _ALL
+    if document.body["metadata"]["labels"]["app.kubernetes.io/component"] == "hop"
+]
 _UPSTREAMS = {
     "mocka": "http://mockb:8000/",
     "mockb": "http://mockc:8000/",
@@ -51,13 +66,13 @@ _VOLUMES = {
 }
 
 
-def _pod(deployment: Document) -> Any:
-    return deployment.body["spec"]["template"]["spec"]
+def _pod(workload: Document) -> Any:
+    return _TEMPLATES[workload.kind](workload.body["spec"])["spec"]
 
 
-@pytest.mark.parametrize("deployment", _DEPLOYMENTS)
-def test_a_pod_meets_the_restricted_pod_security_standard(deployment: Document) -> None:
-    pod = _pod(deployment)
+@pytest.mark.parametrize("workload", _WORKLOADS)
+def test_a_pod_meets_the_restricted_pod_security_standard(workload: Document) -> None:
+    pod = _pod(workload)
     for name in ("hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"):
         assert name not in pod
     assert all(set(volume) - {"name"} <= _VOLUMES for volume in pod.get("volumes", []))
@@ -73,14 +88,15 @@ def test_a_pod_meets_the_restricted_pod_security_standard(deployment: Document) 
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        assert all("hostPort" not in port for port in container["ports"])
-        for hook in (*container.get("lifecycle", {}).values(), container["readinessProbe"]):
+        assert all("hostPort" not in port for port in container.get("ports", ()))
+        probes = [one for name, one in container.items() if name.endswith("Probe")]
+        for hook in (*container.get("lifecycle", {}).values(), *probes):
             assert "host" not in hook.get("httpGet", {}) | hook.get("tcpSocket", {})
 
 
-@pytest.mark.parametrize("deployment", _DEPLOYMENTS)
-def test_a_pod_gets_no_service_account_token_and_has_limits(deployment: Document) -> None:
-    pod = _pod(deployment)
+@pytest.mark.parametrize("workload", _WORKLOADS)
+def test_a_pod_gets_no_service_account_token_and_has_limits(workload: Document) -> None:
+    pod = _pod(workload)
     assert pod["automountServiceAccountToken"] is False
     for container in pod["containers"]:
         assert set(container["resources"]["requests"]) == {"cpu", "memory"}
@@ -139,9 +155,3 @@ def test_a_hop_and_its_sidecar_have_time_to_drain(deployment: Document) -> None:
     sidecar = yaml.safe_load(annotations["proxy.istio.io/config"])
     assert sidecar["holdApplicationUntilProxyStarts"] is True
     assert float(sidecar["terminationDrainDuration"].removesuffix("s")) >= longest
-
-
-def test_a_hop_in_several_folders_is_the_same_in_all() -> None:
-    files = list(K8S.rglob("mockb-v3.yaml"))
-    assert len(files) == 4
-    assert len({file.read_text() for file in files}) == 1

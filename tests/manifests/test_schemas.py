@@ -39,19 +39,27 @@ def _kubernetes_validate() -> Any:
 
 def _schema_problems(document: Document) -> Iterator[str]:
     group = document.api_version.rpartition("/")[0]
-    if group in ("", "apps"):
-        kubernetes_validate = _kubernetes_validate()
-        # The first release with preStop's `sleep` enabled by default, and the latest known one.
-        for version in ("1.30", kubernetes_validate.latest_version()):
-            try:
-                kubernetes_validate.validate(document.body, version, strict=True)
-            except kubernetes_validate.ValidationError as error:
-                yield f"Kubernetes {version}: {error.message}"
+    if group in ("", "apps", "batch"):
+        yield from _kubernetes_problems(document.body)
     elif group.endswith(".istio.io"):
         yield from _istio_problems(document)
     else:
         for problem in violations(document, _SHAPES[kind_of(document)], document.body):
             yield str(problem)
+        if document.kind == "AnalysisTemplate":
+            for metric in document.body["spec"]["metrics"]:
+                job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}}
+                yield from _kubernetes_problems({**job, "spec": metric["provider"]["job"]["spec"]})
+
+
+def _kubernetes_problems(body: dict[str, Any]) -> Iterator[str]:
+    kubernetes_validate = _kubernetes_validate()
+    # The first release with preStop's `sleep` enabled by default, and the latest known one.
+    for version in ("1.30", kubernetes_validate.latest_version()):
+        try:
+            kubernetes_validate.validate(body, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            yield f"Kubernetes {version}: {error.message}"
 
 
 def _istio_problems(document: Document) -> Iterator[str]:
@@ -97,6 +105,7 @@ def test_every_kind_has_a_schema() -> None:
         "",
         "apps",
         "argoproj.io",
+        "batch",
         "gateway.networking.k8s.io",
         "istio.alibabacloud.com",
         "networking.istio.io",

@@ -114,7 +114,7 @@ def test_lanes_of_labels_are_entered_by_balancing_too(tmp_path: Path) -> None:
 
 
 def test_pods_that_no_lane_reaches_are_told_with_the_reason() -> None:
-    notes = [note.text for note in _map_of("workloads", "istio/permissive").notes]
+    notes = [note.text for note in _map_of(*LANES["istio/permissive"], "istio/permissive").notes]
     assert notes == ["mockb(v2) gets no request: lane s2 does not hold mockb"]
 
 
@@ -132,7 +132,7 @@ def test_pods_that_no_lane_reaches_are_told_with_the_reason() -> None:
 def test_the_lane_of_a_request_is_what_it_asked_for(
     headers: dict[str, str], first: tuple[str, str], lane: str
 ) -> None:
-    lane_map = _map_of("workloads", "istio/permissive")
+    lane_map = _map_of(*LANES["istio/permissive"], "istio/permissive")
     assert lane_map.lane_of(Request("/mock", headers=headers), headers, first) == lane
 
 

@@ -95,7 +95,7 @@ def test_only_this_machine_can_connect() -> None:
 
 
 def test_the_sidecar_of_grafana_gets_the_same_file() -> None:
-    (generated,) = _read("k8s/metrics/kustomization.yaml")["configMapGenerator"]
+    (generated,) = _read("k8s/metrics/Kustomization")["configMapGenerator"]
     assert [METRICS / name for name in generated["files"]] == [DASHBOARD]
     assert "grafana_dashboard" in generated["options"]["labels"]
 

@@ -33,8 +33,8 @@ async def test_a_breakage_is_refused_or_told_at_the_right_hop(
 
 
 async def test_a_hop_that_drops_the_lane_header_is_told(tmp_path: Path) -> None:
-    folders = [K8S / "workloads", K8S / "istio" / "permissive"]
-    async with running(folders, tmp_path) as sound:
+    folders = (*LANES["istio/permissive"], "istio/permissive")
+    async with running((K8S / one for one in folders), tmp_path) as sound:
         tried = await sound.try_hop("mockb", "x-asm-prefer-tag")
     assert (tried.outcome, tried.changed) == ("told", "mockc")
     leak = "error: lane s2 is owed mockc(v2) but got mockc(v1): the call of mockb(v1) came without"

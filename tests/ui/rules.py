@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PERMISSIVE = K8S / "istio" / "permissive"
+WORKLOADS = (K8S / "workloads", K8S / "components" / "mockb-v3")
 
 
 def copy_rules(folder: Path) -> Path:
-    """Copy the rules, and the pod that stands beside them, to a folder, and return it."""
+    """Copy the rules to a folder, and return it."""
     return shutil.copytree(PERMISSIVE, folder, dirs_exist_ok=True)
 
 
 def by_rules(rules: Path = PERMISSIVE) -> ByMap:
     """What judges by such rules."""
-    return ByMap(read_lane_map(load([K8S / "workloads", rules])))
+    return ByMap(read_lane_map(load([*WORKLOADS, rules])))
 
 
 def cut(file: Path, name: str, start: str) -> None:

@@ -16,6 +16,7 @@ from tests.chance import is_plausible
 from tests.lanes.running import K8S, RunningLanes, lanes
 from tests.ui import axe
 from tests.ui.browsing import Browsing, nodes, requests_seen, share, wait_for_requests
+from tests.ui.rules import PERMISSIVE, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,8 +120,8 @@ def test_lanes_of_istio_are_judged_by_what_their_rules_owe(
     browsing: Browsing, tmp_path: Path, axe_source: str
 ) -> None:
     folder = tmp_path / "mock"
-    shutil.copytree(K8S / "workloads", folder)
-    shutil.copytree(K8S / "istio" / "permissive", folder, dirs_exist_ok=True)
+    for source in (*WORKLOADS, PERMISSIVE):
+        shutil.copytree(source, folder, dirs_exist_ok=True)
     with (
         lanes(folder, folder=tmp_path, options=("--ui", "--watch")) as running,
         browsing.open(running.events[0]["page"]) as page,
