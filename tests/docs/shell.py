@@ -32,6 +32,7 @@ _COPIED: Final = ("docs", "k8s", "compose.yaml")
 _END: Final = "-- exit code "
 
 # Commands come by descriptor 3, each ended by a NUL byte, so that none can read the next ones.
+# What is told to end gets the time for it that a person takes to type the next command.
 _LOOP: Final = f"""\
 ip link set lo up
 [ -z "$2" ] || mount --bind "$2" "$3"
@@ -41,6 +42,10 @@ exec 3<&0 < /dev/null
 while IFS= read -r -d '' -u 3 command; do
     eval "$command" 3<&-
     printf '\\n{_END}%s\\n' "$?"
+    case $command in
+        'kill $!') wait $! ;;
+        'kill $(jobs -p)') wait ;;
+    esac
 done
 """
 

@@ -170,7 +170,7 @@ def test_a_broken_edit_is_told_and_the_last_good_state_goes_on(move_to: MoveTo) 
     broken = {
         "invalid YAML": ": {",
         "is no subset": None,
-        "spec.http[0].match[0].port": None,
+        "spec.http[0].match[0].prot": None,
         "missing )": None,
     }
     with load(running) as seen:
@@ -180,8 +180,8 @@ def test_a_broken_edit_is_told_and_the_last_good_state_goes_on(move_to: MoveTo) 
                 running.path.write_text(text)
             elif "subset" in reason:
                 write(running.path, *pods, route("v9"))
-            elif "port" in reason:
-                write(running.path, *pods, route("v1", port=80))
+            elif "prot" in reason:
+                write(running.path, *pods, route("v1", prot=80))
             else:
                 write(running.path, *pods, route("v1", headers={"x-a": {"regex": "("}}))
             refused = running.wait_for("refused", before)
