@@ -20,10 +20,10 @@ def host_of(name: str, namespace: str) -> str:
 def full_host(host: str, namespace: str) -> str:
     """Return the full form of a host that a rule names.
 
-    A name without a dot is a Service in the rule's own namespace.
+    A name without a dot is a Service in the rule's own namespace; `*` is any host.
     Source: Istio, "VirtualService", `HTTPRouteDestination`.
     """
-    return host if "." in host else host_of(host, namespace)
+    return host if "." in host or host == "*" else host_of(host, namespace)
 
 
 def completed(host: str, hosts: Collection[str]) -> str | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from mockservice.manifests.hosts import full_host, host_of
 from mockservice.mesh import model
+from mockservice.mesh.http_rules import read_match
 from mockservice.mesh.model import (
     DeclaredLane,
     Destination,
@@ -26,7 +27,6 @@ from mockservice.mesh.model import (
     Subset,
     Text,
 )
-from mockservice.mesh.virtual_services import read_match
 
 if TYPE_CHECKING:
     from mockservice.manifests.documents import Source

@@ -17,14 +17,16 @@ from mockservice.manifests.kinds import (
     SERVICE,
     VIRTUAL_SERVICE,
 )
-from mockservice.mesh import asm, gateway_api, istio, virtual_services, workloads
+from mockservice.mesh import asm, gateway_api, istio, workloads
 from mockservice.mesh.calls import Calls, call_tables
+from mockservice.mesh.delegation import with_delegates
 from mockservice.mesh.destination_rules import read_destination_rule
 from mockservice.mesh.elsewhere import CONFIG_MAP, look_at_kinds
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.fields import Fields
 from mockservice.mesh.gaps import look_at_routes, without_pods
 from mockservice.mesh.model import Mesh
+from mockservice.mesh.virtual_services import read_virtual_service, route_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -150,19 +152,19 @@ class _Translation:
 
     def read_virtual_services(self) -> None:
         read = [
-            (document, virtual_services.read_virtual_service(spec, *_key(document)))
+            (document, read_virtual_service(spec, *_key(document)))
             for document, spec in self._specs(VIRTUAL_SERVICE)
         ]
         delegates = {(one.namespace, one.name): one for _, one in read if not one.hosts}
         used = {rule.delegate for _, one in read for rule in one.rules}
         for document, service in read:
             if service.hosts:
-                self._use_routes(document, virtual_services.with_delegates(service, delegates))
+                self._use_routes(document, with_delegates(service, delegates))
             elif (service.namespace, service.name) not in used:
                 service.spec.note("", "no effect: it has no hosts, and nothing delegates to it")
 
     def _use_routes(self, document: Document, service: VirtualService) -> None:
-        at_gateway, calls = virtual_services.route_tables(service, self._ingress)
+        at_gateway, calls = route_tables(service, self._ingress)
         if at_gateway and not service.is_seen_from(istio.GATEWAY_NAMESPACE):
             text = f"not seen from {istio.GATEWAY_NAMESPACE}, where the gateway is: no route there"
             service.spec.note("exportTo", text)

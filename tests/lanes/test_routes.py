@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mockservice.mesh.load import load
-from mockservice.mesh.matching import Request, gateway_route
-from tests.lanes.building import at_gateway, deployment, gateway, service, subsets, to
+from mockservice.mesh.matching import Request, first_route, gateway_route
+from mockservice.mesh.topology import Topology
+from tests.lanes.building import (
+    at_gateway,
+    between_pods,
+    deployment,
+    gateway,
+    service,
+    subsets,
+    to,
+)
 from tests.running import Response, request, wait_until
 
 if TYPE_CHECKING:
@@ -79,6 +88,7 @@ ROUTES = [
     matching([to(HOP, "none", fallback={"target": {"subset": "v2"}})], {"uri": {"exact": "/none"}}),
     matching([to(HOP, "none")], {"uri": {"exact": "/empty"}}),
     matching([to("mocka.default")], {"uri": {"exact": "/partial"}}),
+    matching([to(HOP, "caller")], {"uri": {"exact": "/caller"}}),
     matching(V1, {"uri": {"prefix": "/query"}, "queryParams": {"a": {"exact": "1"}, "b": {}}}),
     matching(V2, {"uri": {"prefix": "/query"}, "queryParams": {"a": {"regex": "[0-9]+"}}}),
     matching(V3, {"uri": {"prefix": "/query"}}),
@@ -111,6 +121,53 @@ ROUTES = [
     ),
     matching([to(HOP, "hashed")], {"uri": {"prefix": "/hashed"}}),
     matching([to(HOP, "v1", 2), to(HOP, "v2", 1)], {"uri": {"prefix": "/shares"}}),
+]
+
+
+def _calls(host: str, *routes: dict[str, Any], name: str) -> dict[str, Any]:
+    """A VirtualService of calls; one without a host is for others to delegate to."""
+    service_of_calls = between_pods(host, *routes)
+    service_of_calls["metadata"]["name"] = name
+    if not host:
+        del service_of_calls["spec"]["hosts"]
+    return service_of_calls
+
+
+_CALL = {
+    "queryParams": {"x": {"exact": "1"}},
+    "authority": {"exact": "called:8000"},
+}
+_TCP = service("tcp", version="v1")
+_TCP["spec"]["ports"][0]["name"] = "tcp"
+CALLS = [
+    service("called", app="mocka"),
+    subsets("called", "v1", "v2", "v3"),
+    _calls(
+        "*.default.svc.cluster.local",
+        {"directResponse": {"status": 410}},
+        name="less-specific-than-others",
+    ),
+    _calls(
+        "called",
+        matching([to("called", "v1")], {"port": 8001}),
+        matching([to("called", "v1")], {"sourceNamespace": "elsewhere"}),
+        matching([to("called", "v1")], {"gateways": ["istio-system/ingressgateway"]}),
+        {"match": [_CALL], "delegate": {"name": "part"}},
+        {"route": [to("called", "v1")]},
+        name="called",
+    ),
+    _calls(
+        "",
+        matching([to("called", "v3")], {"uri": {"prefix": "/b"}}),
+        matching([to("called", "v2")], {"uri": {"prefix": "/A"}, "ignoreUriCase": False}),
+        matching(
+            [to("called", "v2")],
+            {"uri": {"prefix": "/a"}, "port": 8000, "sourceNamespace": "default"},
+        ),
+        name="part",
+    ),
+    _TCP,
+    _calls("tcp", {"directResponse": {"status": 410}}, name="tcp"),
 ]
 
 
@@ -168,7 +225,7 @@ API = [
 
 @pytest.fixture(scope="module")
 def running(move_to: MoveTo) -> RunningLanes:
-    rule = subsets(HOP, "v1", "v2", "v3", "slow", "none")
+    rule = subsets(HOP, "v1", "v2", "v3", "slow", "none", "caller")
     rule["spec"]["subsets"].append(_HASHED)
     objects = [
         service("mocka"),
@@ -179,6 +236,10 @@ def running(move_to: MoveTo) -> RunningLanes:
             "mocka", "slow", env={"upstream_url": "http://hole:8000/", "upstream_timeout": "1"}
         ),
         deployment("mocka", "none", replicas=0),
+        *CALLS,
+        deployment(
+            "mocka", "caller", env={"upstream_url": "http://called:8000/a?x=1,http://tcp:8000"}
+        ),
         service("hole"),
         deployment("hole", "v1"),
         gateway("*.example.com", "*"),
@@ -353,6 +414,18 @@ def test_requests_of_one_user_go_to_one_pod(running: RunningLanes) -> None:
     for user in map(str, range(12)):
         (pods[user],) = {running.get("/hashed", x_user=user).text for _ in range(3)}
     assert len(set(pods.values())) == 2
+
+
+def test_calls_between_pods_take_their_routes(running: RunningLanes) -> None:
+    assert [running.versions("/caller") for _ in range(3)] == ["caller v2 v1"] * 3
+    mesh = load([running.path])
+    topology = Topology(mesh)
+    led = {}
+    for call in topology.calls("mocka"):
+        table = topology.table(call.service)
+        route = None if table is None else first_route(table.routes, call.request())
+        led[call.service.name] = route and [one.subset for one in route.destinations]
+    assert led == {"hole": [None], "called": ["v2"], "tcp": None}
 
 
 def test_the_rules_of_an_http_route(running: RunningLanes) -> None:

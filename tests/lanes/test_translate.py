@@ -325,7 +325,6 @@ def notes_of(mesh: Mesh) -> list[str]:
         ({"port": 80}, Match(), Match(port=80)),
         ({"gateways": ["mesh"], "sourceNamespace": "default"}, None, Match()),
         ({"gateways": ["istio-system/ingressgateway"], "port": 80}, Match(), None),
-        ({"gateways": ["istio-system/other", "mesh"]}, None, Match()),
     ],
 )
 def test_what_the_place_of_a_route_decides(
@@ -478,6 +477,12 @@ def test_hosts_are_several_and_wildcards_and_never_completed(tmp_path: Path) -> 
         f"'mockc.default' is no Service: Istio does not complete it to {MOCKC}; who is led there"
         " gets 503"
     ]
+    everything = between_pods("*", {"route": [to(MOCKB)]})
+    everything["metadata"]["name"] = "everything"
+    assert mesh_of(tmp_path, *BASE, everything).calls[0].hosts == (MOCKA, MOCKB, MOCKC)
+    assert mesh_of(tmp_path, *BASE, at_gateway(_ANY, host="mocka")).gateway[0].hosts == (
+        "mocka.istio-system.svc.cluster.local",
+    )
     # At a gateway a host may be any name.
     outside = at_gateway(_ANY, host="shop.example.com")
     outside["spec"]["gateways"].append("mesh")
@@ -1053,6 +1058,7 @@ _CONTAINER = "spec.template.spec.containers[0]"
         ("VirtualService", "spec.http[0].match[0].ignoreUriCase", "yes"),
         ("VirtualService", "spec.http[0].match[0].queryParams", {"a": {"exactly": "1"}}),
         ("VirtualService", "spec.http[0].match[0].ignoreCase", True),
+        ("VirtualService", "spec.gateways", ["istio-system/other"]),
         ("VirtualService", "spec.http[0].match[0].uri", {"suffix": "/a"}),
         ("VirtualService", "spec.http[0].match[0].headers", {"x-a": {"exact": "1", "not": "2"}}),
         ("VirtualService", "spec.http[0].route[0].weight", "all"),
@@ -1208,6 +1214,10 @@ def test_hosts_with_certificates_are_served_by_plain_http(tmp_path: Path) -> Non
         (between_pods("nobody", {"route": [to(MOCKA)]}), "there is no Service nobody.default"),
         (between_pods("mockb", {"route": [to("nobody")]}), "there is no Service nobody.default"),
         (between_pods("mockb", {"route": [to(MOCKA, "v9")]}), "there is no subset v9 of Service"),
+        (
+            between_pods("mockb", {"match": [{"gateways": ["other"]}], **_ANY}),
+            "there is no Gateway 'default/other'",
+        ),
         (
             between_pods("mockb", {"route": [to({}, None)]}),
             "spec.http[0].route[0].destination.host: must be a string",
