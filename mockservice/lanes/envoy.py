@@ -52,10 +52,10 @@ def configuration(
         ready: the pods that may receive requests.
         gateway_port: the port of the gateway on 127.0.0.1.
     """
-    context = Context(mesh, places, ready, gateway_port)
+    context = Context(mesh, places, ready)
     clusters = dict(clusters_of(context))
     listeners = {"gateway": _listener("gateway", [(GATEWAY_IP, gateway_port)], "INBOUND")}
-    routes = {"gateway": _route_configuration("gateway", _gateway_hosts(context))}
+    routes = {"gateway": _route_configuration("gateway", _gateway_hosts(context, gateway_port))}
     for pod, place in places.items():
         name = sidecar_name(pod, place)
         addresses = [(place.ip, place.outbound), (place.ip, place.inbound)]
@@ -127,9 +127,9 @@ def _route_configuration(name: str, hosts: list[Json]) -> Json:
     }
 
 
-def _gateway_hosts(context: Context) -> list[Json]:
+def _gateway_hosts(context: Context, port: int) -> list[Json]:
     mesh = context.mesh
-    caller = Caller(mesh.gateway_labels, GATEWAY_NAMESPACE, mesh.gateway_port)
+    caller = Caller(mesh.gateway_labels, GATEWAY_NAMESPACE, mesh.gateway_port, port)
     by_host: dict[str, list[Json]] = {}
     for table in mesh.gateway:
         for host in table.hosts:
@@ -165,7 +165,7 @@ def _sidecar_hosts(context: Context, pod: Pod, place: Place) -> list[Json]:
     hosts = []
     for service in context.mesh.services:
         for port in service.ports:
-            caller = Caller(pod.labels, pod.namespace, port)
+            caller = Caller(pod.labels, pod.namespace, port, port)
             routes = _service_routes(context, service, caller)
             name = f"{service.host}:{port}"
             domains = _domains(service, port, pod.namespace)

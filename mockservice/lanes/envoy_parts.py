@@ -25,8 +25,6 @@ class Context:
     mesh: Mesh
     places: Mapping[Pod, Place]
     ready: Collection[Pod]
-    gateway_port: int
-    """On this machine."""
 
     def ready_pods(self, service: Service, subset: str | None) -> list[Pod]:
         """The pods of a Service, or of one of its subsets, that may receive requests."""
@@ -41,6 +39,8 @@ class Caller:
     namespace: str
     port: int
     """That it calls; that of the gateway is the one on a cluster."""
+    local_port: int
+    """The same on this machine."""
 
 
 def cluster_name(host: str, port: int, subset: str | None) -> str:

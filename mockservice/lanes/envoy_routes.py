@@ -13,7 +13,6 @@ from mockservice.lanes.envoy_parts import (
     seconds,
     string_match,
 )
-from mockservice.mesh.istio import GATEWAY_NAMESPACE
 from mockservice.mesh.model import Headers, Match, selects
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def routes_of(context: Context, table: RouteTable, caller: Caller) -> Iterator[J
 def _route(context: Context, route: Route, match: Match, caller: Caller) -> Json:
     translated = {"match": match_of(match), **_header_changes(route.headers)}
     if route.redirect is not None:
-        translated["redirect"] = _redirect(context, route.redirect, caller)
+        translated["redirect"] = _redirect(route.redirect, caller)
     elif route.direct_response is not None:
         translated["direct_response"] = _direct_response(route.direct_response)
     else:
@@ -157,15 +156,14 @@ def _hash_policy(hash_on: HashOn) -> Json:
             return {"cookie": cookie}
 
 
-def _redirect(context: Context, redirect: Redirect, caller: Caller) -> Json:
+def _redirect(redirect: Redirect, caller: Caller) -> Json:
     translated: Json = {"response_code": _REDIRECTS[redirect.status]}
     if redirect.scheme is not None:
         translated["scheme_redirect"] = redirect.scheme
     if redirect.authority is not None:
         translated["host_redirect"] = redirect.authority
     if redirect.keeps_port:
-        is_gateway = caller.namespace == GATEWAY_NAMESPACE
-        translated["port_redirect"] = context.gateway_port if is_gateway else caller.port
+        translated["port_redirect"] = caller.local_port
     if redirect.port is not None:
         translated["port_redirect"] = redirect.port
     if redirect.path is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mockservice.mesh.model import Pod, Service
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Calls:
     """A route table, where it stands, and the namespaces whose pods use it."""
 
@@ -45,30 +45,27 @@ def call_tables(
         notes: what has no effect is added here.
     """
     namespaces = frozenset(pod.namespace for pod in pods)
-    whole: dict[int, list[str]] = {}
+    whole: dict[Calls, list[str]] = {}
     tables: list[RouteTable] = []
     for host, service in services.items():
-        patterns = [pattern for one in calls for pattern in one.table.hosts]
-        chosen = most_specific(host, patterns)
+        chosen = most_specific(host, (name for one in calls for name in one.table.hosts))
         rules = [one for one in calls if chosen in one.table.hosts]
-        if not rules:
-            continue
-        if not set(service.ports) - set(service.tcp_ports):
+        if rules and service.tcp_ports:
             notes += [_note(one, f"no effect on calls of {_not_http(service)}") for one in rules]
+        if not rules or set(service.ports) == set(service.tcp_ports):
             continue
-        by_namespace = _by_namespace(rules, namespaces, host, problems, notes)
-        used = list(dict.fromkeys(id(one) for one in by_namespace.values()))
-        is_everybodys = len(used) == 1 and len(by_namespace) == len(namespaces)
-        if not used:
+        used = _by_namespace(rules, namespaces, host, problems, notes)
+        first = next(iter(used.values()), None)
+        if first is None:
             continue
+        is_everybodys = len(used) == len(namespaces) and len(set(used.values())) == 1
         if is_everybodys and not service.tcp_ports:
-            whole.setdefault(used[0], []).append(host)
+            whole.setdefault(first, []).append(host)
             continue
-        if service.tcp_ports:
-            notes += [_note(one, f"no effect on calls of {_not_http(service)}") for one in rules]
-        routes = tuple(_routes(service, by_namespace, namespaces, is_everybodys))
-        tables.append(RouteTable((host,), routes, rules[0].table.source))
-    known = [replace(one.table, hosts=tuple(whole[id(one)])) for one in calls if id(one) in whole]
+        routes = [Route((Destination(host),), (Match(port=port),)) for port in service.tcp_ports]
+        routes += first.table.routes if is_everybodys else _routes(host, used, namespaces)
+        tables.append(RouteTable((host,), tuple(routes), first.table.source))
+    known = [replace(one.table, hosts=tuple(whole[one])) for one in calls if one in whole]
     return known + tables
 
 
@@ -81,17 +78,16 @@ def _by_namespace(
 ) -> dict[str, Calls]:
     """What routes the calls of each namespace: the first that can be seen from there."""
     found: dict[str, Calls] = {}
-    conflicts: dict[tuple[int, int], tuple[Calls, Calls]] = {}
+    conflicts: dict[tuple[Calls, Calls], None] = {}
     for namespace in sorted(namespaces):
         seen = [one for one in rules if one.seen_from is None or namespace in one.seen_from]
         if seen:
             found[namespace] = seen[0]
-        for other in seen[1:]:
-            conflicts[id(seen[0]), id(other)] = (seen[0], other)
-    for first, other in conflicts.values():
+        conflicts |= dict.fromkeys((seen[0], other) for other in seen[1:])
+    for first, other in conflicts:
         named = f"{first.document.kind} {first.document.name}"
         if {kind_of(first.document), kind_of(other.document)} == {VIRTUAL_SERVICE}:
-            reason = f"a cluster uses only the older of it and {named}, local lanes the first"
+            reason = f"{named} routes them; a cluster takes the older of the two, which may be this"
             notes.append(_note(other, f"no effect on calls of {host}: {reason}"))
         else:
             reason = f"conflicts with {named}, which already routes {host}"
@@ -99,22 +95,11 @@ def _by_namespace(
     return found
 
 
-def _routes(
-    service: Service,
-    by_namespace: Mapping[str, Calls],
-    namespaces: frozenset[str],
-    is_everybodys: bool,
-) -> Iterator[Route]:
-    """The routes of a Service whose rules do not count for all calls."""
-    rest = (Destination(service.host),)
-    if service.tcp_ports:
-        yield Route(rest, tuple(Match(port=port) for port in service.tcp_ports))
-    if is_everybodys:
-        yield from next(iter(by_namespace.values())).table.routes
-        return
-    for rules in dict.fromkeys(map(id, by_namespace.values())):
-        own = [name for name, one in by_namespace.items() if id(one) == rules]
-        for route in by_namespace[own[0]].table.routes:
+def _routes(host: str, used: Mapping[str, Calls], namespaces: frozenset[str]) -> Iterator[Route]:
+    """The routes of a Service whose rules do not count for the calls of all namespaces."""
+    for calls in dict.fromkeys(used.values()):
+        own = [name for name, one in used.items() if one is calls]
+        for route in calls.table.routes:
             matches = tuple(
                 replace(match, source_namespace=name)
                 for name in own
@@ -123,11 +108,9 @@ def _routes(
             )
             if matches:
                 yield replace(route, matches=matches)
-    others = tuple(
-        Match(source_namespace=name) for name in sorted(namespaces - by_namespace.keys())
-    )
+    others = tuple(Match(source_namespace=name) for name in sorted(namespaces - used.keys()))
     if others:
-        yield Route(rest, others)
+        yield Route((Destination(host),), others)
 
 
 def _not_http(service: Service) -> str:

@@ -41,7 +41,7 @@ def look_at_routes(
                 reasons = list(_missing(destination, services, known))
                 problems += [Note(f"there is no {one}", route.source).located for one in reasons]
                 notes += [
-                    Note(f"{text}; who is led there gets 503", route.source)
+                    Note(f"{text}; requests to it get 503", route.source)
                     for text in _in_vain(destination, services, ports)
                 ]
     return problems, notes
@@ -67,7 +67,7 @@ def without_pods(
             dict(subset.labels), [dict(labels) for labels in own], f"of {service.name}"
         )
         text = f"subset {subset.name} of {service.name} has no pods: {reason}"
-        yield Note(f"{text}; who is led there gets 503", subset.source)
+        yield Note(f"{text}; requests to it get 503", subset.source)
 
 
 def _destinations(route: Route) -> Iterator[Destination]:

@@ -149,7 +149,7 @@ def _read_destinations(route: Fields, namespace: str) -> tuple[Destination, ...]
         route.refuse("route", "weights must not all be 0")
     elif weights and sum(weights) != PERCENT_OF_ALL:
         terms = " + ".join(map(str, weights))
-        route.note("route", f"weights {terms} add up to {sum(weights)}: they count as shares of it")
+        route.note("route", f"weights {terms} add up to {sum(weights)}: they are shares of that")
     return destinations
 
 

@@ -136,14 +136,12 @@ async def test_a_call_to_no_service_of_the_manifests_is_told_so(tmp_path: Path) 
 
 
 async def test_what_cannot_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    misspelt = service("x")
-    misspelt["spec"]["ports"][0]["targetport"] = 8000
     logged: list[str] = []
     lanes = LocalLanes(
-        [write(tmp_path / "mock.yaml", *PLAIN, misspelt)],
+        [write(tmp_path / "mock.yaml", *PLAIN, {**service("x"), "kind": "Pod"})],
         log=lambda name, line: logged.append(f"{name} {line}"),
     )
-    with pytest.raises(RefusedError, match=r"Service x: spec.ports\[0\].targetport: "):
+    with pytest.raises(RefusedError, match="Pod x: kind: not supported by local lanes"):
         await lanes.__aenter__()
     assert lanes.pods == []
 

@@ -343,8 +343,8 @@ def test_weights_are_shares_of_their_sum(tmp_path: Path) -> None:
     mesh = mesh_of(tmp_path, *BASE, at_gateway(route))
     assert [one.weight for one in mesh.gateway[0].routes[0].destinations] == [60, 60, 0]
     assert notes_of(mesh) == [
-        "VirtualService mock: spec.http[0].route: weights 60 + 60 + 0 add up to 120: they count as"
-        " shares of it"
+        "VirtualService mock: spec.http[0].route: weights 60 + 60 + 0 add up to 120: they are"
+        " shares of that"
     ]
 
 
@@ -353,7 +353,7 @@ def test_a_subset_without_pods_is_told(tmp_path: Path) -> None:
     objects = [*PODS, gateway(), idle, subsets("mocka", "v1", "v3", "v4"), at_gateway(_ANY)]
     assert notes_of(mesh_of(tmp_path, *objects)) == [
         f"subset {name} of mocka has no pods: no pod of mocka has the label version={name}; must be"
-        " one of v1, v2; who is led there gets 503"
+        " one of v1, v2; requests to it get 503"
         for name in ("v3", "v4")
     ]
 
@@ -414,8 +414,8 @@ def test_of_two_virtual_services_for_one_host_the_first_counts(tmp_path: Path) -
     mesh = mesh_of(tmp_path, *BASE, between_pods("mockb", _ANY), second)
     assert mesh.calls == (RouteTable((MOCKB,), (Route((TO_A,)),)),)
     assert notes_of(mesh) == [
-        f"VirtualService second: no effect on calls of {MOCKB}: a cluster uses only the older of it"
-        " and VirtualService mockb, local lanes the first"
+        f"VirtualService second: no effect on calls of {MOCKB}: VirtualService mockb routes them; a"
+        " cluster takes the older of the two, which may be this"
     ]
 
 
@@ -474,8 +474,8 @@ def test_hosts_are_several_and_wildcards_and_never_completed(tmp_path: Path) -> 
     mesh = mesh_of(tmp_path, *BASE, between_pods("mockb", {"route": [to("mockc.default")]}))
     assert mesh.calls[0].routes[0].destinations == (Destination("mockc.default"),)
     assert notes_of(mesh) == [
-        f"'mockc.default' is no Service: Istio does not complete it to {MOCKC}; who is led there"
-        " gets 503"
+        f"'mockc.default' is no Service: Istio does not complete it to {MOCKC}; requests to it"
+        " get 503"
     ]
     everything = between_pods("*", {"route": [to(MOCKB)]})
     everything["metadata"]["name"] = "everything"
@@ -536,7 +536,7 @@ def test_a_destination_without_a_port_is_the_port_that_is_called(tmp_path: Path)
     assert mesh.gateway_port == 80
     assert notes_of(mesh) == [
         "a route to mockb names no port, so it leads to the port that is called, 80, which mockb"
-        " lacks; who is led there gets 503"
+        " lacks; requests to it get 503"
     ]
 
 

@@ -42,6 +42,16 @@ def run(
     )
 
 
+def test_strict_refuses_what_is_left_out(tmp_path: Path) -> None:
+    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "x"}}
+    write(tmp_path / "shop.yaml", budget, *shop())
+    result = run("shop.yaml", "--strict", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "mockservice verify: shop.yaml:2: PodDisruptionBudget x: left out; it changes no lanes\n"
+    )
+
+
 @pytest.mark.slow
 def test_a_line_a_lane_then_what_is_wrong(tmp_path: Path) -> None:
     write(tmp_path / "shop.yaml", *without_blue_rule_of("price"))
