@@ -143,6 +143,9 @@ def _without_own_pods(lane_map: LaneMap) -> Iterator[Note]:
             left = [pod for pod in lane_map.topology.pods(app) if not _is_owed(lane_map, pod)]
             if subset is None or same is None or not left:
                 continue
+            if not any(selects(subset.labels, pod.labels) for pod in lane_map.topology.pods(app)):
+                # It has no pods at all, as another note says.
+                continue
             text = (
                 f"lane {lane.name} has no {app} of its own: subset {subset.name} of"
                 f" {subset.source} selects the same pods as subset {same.name}, and"

@@ -224,6 +224,13 @@ def test_a_caller_of_several_upstreams_calls_all_of_them(tmp_path: Path) -> None
     assert [call.path for call in topology.calls_of("stock", "v1")] == ["/a%2Cb?c", "/"]
 
 
+def test_a_subset_without_pods_is_told_once() -> None:
+    notes = read_lane_map(load([K8S / "workloads", K8S / "istio/permissive"])).notes
+    about = [note.text for note in notes if "s3" in note.text]
+    assert len(about) == 1
+    assert about[0].startswith("subset s3 of mockb has no pods: ")
+
+
 def test_without_rules_between_pods_there_are_no_lanes_and_a_note_says_so() -> None:
     lane_map = read_lane_map(
         load(
