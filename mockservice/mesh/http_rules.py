@@ -120,7 +120,7 @@ def _read_match(match: Fields) -> Match:
         uri=None if uri is None else replace(uri, ignores_case=ignores_case),
         method=match.optional("method", _read_text),
         headers=match.named("headers", _read_text),
-        without_headers=match.named("withoutHeaders", _read_text),
+        without_headers=match.named("withoutHeaders", _read_missing),
         source_labels=match.pairs("sourceLabels"),
         query=match.named("queryParams", _read_text),
         authority=match.optional("authority", _read_text),
@@ -137,6 +137,12 @@ def _read_text(text: Fields) -> Text:
         if "regex" in text:
             return Text("regex", text.text("regex"))
         return Text("present")
+
+
+def _read_missing(text: Fields) -> Text:
+    """What a header must not be; `*` is no regular expression here, but any value, as in Istio."""
+    found = _read_text(text)
+    return Text("present") if found == Text("regex", "*") else found
 
 
 def _read_destinations(route: Fields, namespace: str) -> tuple[Destination, ...]:

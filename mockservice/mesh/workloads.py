@@ -170,6 +170,7 @@ def read_service(spec: Fields, name: str, namespace: str, workloads: list[Worklo
         ]
         for port in spec.objects("ports"):
             with port:
+                port.ignore("nodePort")
                 name_of_port, protocol = port.text("name"), port.text("appProtocol")
                 port.text("protocol", "TCP", allowed=("TCP",))
                 number: int = port.number("port", 0)

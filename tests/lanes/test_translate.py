@@ -171,6 +171,10 @@ def request_changes(**changes: Any) -> Headers:
             Route((TO_A,), (Match(without_headers=(("x-a", Text("exact", "1")),)),)),
         ),
         (
+            {"match": [{"withoutHeaders": {"x-a": {"regex": "*"}}}]},
+            Route((TO_A,), (Match(without_headers=(("x-a", Text("present")),)),)),
+        ),
+        (
             {"match": [{"uri": {"prefix": "/A"}, "ignoreUriCase": True, "statPrefix": "a"}]},
             Route((TO_A,), (Match(uri=Text("prefix", "/A", ignores_case=True)),)),
         ),
