@@ -402,3 +402,23 @@ def test_metrics_and_logs_name_each_upstream() -> None:
     assert line["message"] == f"{closed} unreachable: closed without an answer; {busy} answered 503"
     assert line["upstream"] == f"{closed},{busy}"
     assert (line["http_response_status_code"], line["error_type"]) == (502, "unreachable")
+
+
+def test_a_proxy_is_not_asked_for_https() -> None:
+    received = []
+
+    def refuse(connection: socket.socket) -> None:
+        received.append(connection.recv(2))
+
+    with (
+        peer(answering(ok(b"x"))) as proxy,
+        peer(refuse, read=False) as secure,
+        running(
+            upstream_url=f"http://orders:8000/,{secure.url.replace('http', 'https')}",
+            upstream_proxy=proxy.url,
+        ) as hop,
+    ):
+        assert request(hop.url).text.startswith(f"{hop.line}[x; -> {secure.address}:8000(")
+    assert [head.split(b" ")[1] for head in proxy.requests] == [b"http://orders:8000/"]
+    # A TLS handshake.
+    assert received == [b"\x16\x03"]
