@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from mockservice.chain import MAX_TREE, Failure
+from mockservice.chain import Failure
 from mockservice.propagation import REMAINING_HEADER, Headers
+from mockservice.serve.hop import TREE_TOO_LARGE
 from mockservice.serve.upstream import MAX_BODY, Answer, UpstreamError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from mockservice.serve.hop import Calls, Cancelable
     from mockservice.serve.upstream import Outcome, Outcomes
 
-_TOO_MANY: Final = f"more than {MAX_TREE} hops in the tree"
 _TOO_LONG: Final = f"answers of more than {MAX_BODY} bytes together"
 
 
@@ -62,7 +62,7 @@ class _FannedOutCall:
             share = (remaining + len(upstreams) - 1 - place) // len(upstreams)
             end = partial(self._end, place)
             if share == 0:
-                end(UpstreamError(508, Failure(name, "loop", _TOO_MANY)))
+                end(UpstreamError(508, Failure(name, "loop", TREE_TOO_LARGE)))
                 continue
             own = headers.copy()
             own[place_of_remaining] = (REMAINING_HEADER, b"%d" % share)
@@ -70,7 +70,7 @@ class _FannedOutCall:
 
     def cancel(self) -> None:
         """Cancel the calls that have not ended."""
-        for call, outcome in zip(self._calls, self._outcomes.copy(), strict=True):
+        for call, outcome in zip(self._calls, self._outcomes, strict=True):
             if call is not None and outcome is None:
                 call.cancel()
 

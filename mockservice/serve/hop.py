@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mockservice import chain
 from mockservice.chain import JSON_TYPE, MAX_HOPS, MAX_TREE, TEXT_TYPE, Chain, Failure
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
     # What follows this hop at an upstream.
     Rest = upstream.Answer | Failure
+
+
+TREE_TOO_LARGE: Final = f"more than {MAX_TREE} hops in the tree"
+"""Why a hop is refused, or not called, that would be one too many."""
 
 
 class Request(NamedTuple):
@@ -145,8 +149,7 @@ class Hop:
         elif len(request.passed) >= MAX_HOPS:
             reply(self._refuse(508, "loop", f"more than {MAX_HOPS} hops", request.wants_json))
         elif request.remaining == 0:
-            reason = f"more than {MAX_TREE} hops in the tree"
-            reply(self._refuse(508, "loop", reason, request.wants_json))
+            reply(self._refuse(508, "loop", TREE_TOO_LARGE, request.wants_json))
         else:
             render: Render = self._json(request) if request.wants_json else self._plain
             if self._upstream is None:
