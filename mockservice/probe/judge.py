@@ -86,11 +86,6 @@ class Judgement:
     the same way there.
     """
 
-    @property
-    def may_fail(self) -> bool:
-        """Whether the request was to fail."""
-        return bool(self.owed_faults)
-
 
 class Judge(Protocol):
     """Judges requests one by one."""

@@ -140,11 +140,6 @@ def leaving_hops(tree: Tree, baseline: str | None) -> list[int]:
     return [place for place in left if place not in following]
 
 
-def fault_of(result: Result) -> Fault | None:
-    """How the request failed, if it did: the first of its faults."""
-    return next(iter(faults_of(result).values()), None)
-
-
 def faults_of(result: Result) -> dict[int, Fault]:
     """How the request failed, by the place in `Tree.ends` of the branch that did."""
     chain, status = result.chain, result.status

@@ -5,7 +5,7 @@ import pytest
 from mockservice.chain import Chain, Failure, Hop
 from mockservice.probe.judge import ByVersion
 from mockservice.probe.load import Result
-from mockservice.probe.result import fault_of, lane_of, leaving_hops, own_durations
+from mockservice.probe.result import faults_of, lane_of, leaving_hops, own_durations
 from mockservice.probe.split import split_of
 from mockservice.probe.tally import Tally, quantile
 from mockservice.probe.verdicts import Verdict, health, isolation, judge_split, propagation
@@ -241,7 +241,7 @@ def test_a_header_that_no_hop_carries_is_neither_lost_nor_passed_on() -> None:
 def test_a_request_fails_by_status_and_hop(
     result: Result, fault: tuple[int | None, str, str] | None
 ) -> None:
-    found = fault_of(result)
+    found = next(iter(faults_of(result).values()), None)
     assert (None if found is None else (found.status, found.hop, found.reason)) == fault
 
 
