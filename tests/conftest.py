@@ -37,7 +37,7 @@ def is_heavy(command: Sequence[str]) -> bool:
     """Whether a command starts an Envoy or a browser."""
     name = Path(command[0]).name
     return (
-        name in ("envoy", "chromium")
+        name in ("envoy", "chromium", "chromium-headless-shell")
         or "playwright" in command[0]
         or ("mockservice", "lanes") in pairwise(command)
     )

@@ -10,6 +10,7 @@ from tests.conftest import is_heavy
     [
         ("/venv/envoy/_bin/envoy -c bootstrap.json", True),
         ("/usr/bin/chromium --headless", True),
+        ("/usr/bin/chromium-headless-shell", True),
         ("/venv/playwright/driver/node cli.js run-driver", True),
         ("/venv/bin/python -m mockservice lanes k8s/workloads", True),
         ("/venv/bin/python -m mockservice serve", False),

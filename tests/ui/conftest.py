@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.ui import axe
-from tests.ui.browsing import Browsing, launch
+from tests.ui.browsing import Browsing, chromium_path, launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 # For one module: Playwright keeps an event loop running, beside which no test can be a coroutine.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    if shutil.which("chromium") is None:
-        assert "CI" not in os.environ, "CI has to install chromium"
-        pytest.skip("takes chromium: apt-get install chromium")
+    if chromium_path() is None:
+        assert "CI" not in os.environ, "CI has to install chromium-headless-shell"
+        pytest.skip("takes chromium: apt-get install chromium-headless-shell")
     with sync_playwright() as playwright:
         browser = launch(playwright)
         yield browser
