@@ -1,4 +1,4 @@
-"""`make test-fast` leaves out the tests marked `slow`: only those start an Envoy or a browser."""
+"""`make test-fast` leaves out what is marked `slow`: what starts an Envoy, a browser or hops."""
 
 from __future__ import annotations
 

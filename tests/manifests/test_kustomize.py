@@ -19,6 +19,8 @@ from tests.manifests.kustomize import FILE, KUSTOMIZATIONS, build, is_component,
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 _SETTINGS = "components/settings"
 _BUILT = [folder for folder in KUSTOMIZATIONS if not is_component(folder)]
 _ELSEWHERE = {"argo-cd", "metrics"}

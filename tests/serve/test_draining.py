@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+import pytest
+
 from tests.misbehaving import hang
 from tests.running import (
     RunningHop,
@@ -21,6 +23,8 @@ from tests.running import (
     running_request,
     wait_until,
 )
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_idle_hop_stops_at_once() -> None:

@@ -31,6 +31,8 @@ from tests.running import (
     running_scripted,
 )
 
+pytestmark = pytest.mark.slow
+
 _MIB = 1024 * 1024
 
 _TOO_LARGE = "(invalid: an answer of more than 1048576 bytes)"

@@ -31,6 +31,8 @@ from tests.running import (
     wait_until,
 )
 
+pytestmark = pytest.mark.slow
+
 _HEADER = "x-mock-fault"
 _JSON = {"Accept": "application/json"}
 _FORM = "must be a hop, then delay=, abort= or both, and percent=, each once, between ';'"

@@ -25,6 +25,8 @@ from tests.running import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 
 def check(**env: str) -> tuple[int, str]:
     """The exit code and the output of the check, in the environment of a hop."""

@@ -7,6 +7,8 @@ import pytest
 
 from tests.running import new_address, request, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_a_hop_detects_a_loop_through_itself(length: int) -> None:

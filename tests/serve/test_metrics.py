@@ -35,6 +35,8 @@ from tests.running import (
 )
 from tests.serve.receiver import receiving
 
+pytestmark = pytest.mark.slow
+
 _OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 _TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 _SPAN_ID = "b7ad6b7169203331"

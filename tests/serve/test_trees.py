@@ -27,6 +27,8 @@ from tests.running import (
     wait_until,
 )
 
+pytestmark = pytest.mark.slow
+
 _USERS = b"-> users(version: v1, ip: 10.0.0.1)"
 _ORDERS = b"-> orders(version: v2, ip: 10.0.0.2)-> stock(version: v2, ip: 10.0.0.3)"
 _JSON = {"Accept": "application/json"}

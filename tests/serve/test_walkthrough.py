@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Each pod of the walkthrough has the container port 8000 and knows its next hop by name, so each
 # process gets a network namespace of its own, as a pod has.
 _BLOCKS = {

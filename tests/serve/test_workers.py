@@ -4,7 +4,11 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.running import launch, new_address, request, running, running_request, wait_until
+
+pytestmark = pytest.mark.slow
 
 
 def _is_gone(pid: int) -> bool:
