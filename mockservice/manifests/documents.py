@@ -1,11 +1,13 @@
 """YAML files in, one `Document` per Kubernetes object out, with file and line.
 
-Reads what `kubectl apply -f` reads: the YAML files of a folder but not of its subfolders, several
-documents per file, and the items of a `kind: List`. Leaves out what Kustomize reads.
+Reads what `kubectl apply -f` reads: the YAML files of a folder and, on request, of its subfolders,
+standard input as `-`, several documents per file, and the items of a `kind: List`. Refuses folders
+that are Kustomize's: see `mockservice.manifests.kustomization`.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,12 +20,15 @@ if TYPE_CHECKING:
 
 MAX_FILE: Final = 1024 * 1024
 """Size of one file, in bytes."""
+MAX_INPUT: Final = 16 * 1024 * 1024
+"""Size of standard input, in bytes: it holds what would be many files."""
 MAX_FILES: Final = 1000
 MAX_NODES: Final = 100_000
 """Keys and values in one document, with its aliases expanded."""
+STANDARD_INPUT: Final = Path("-")
 _SUFFIXES: Final = (".yaml", ".yml")
-# A list of the manifests beside it, and no manifest.
-_KUSTOMIZATION: Final = "kustomization"
+KUSTOMIZATIONS: Final = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+"""The files that Kustomize reads; none of them is a manifest."""
 
 # The cluster-scoped kinds among those that are often applied together with lanes.
 _CLUSTER_SCOPED: Final = frozenset(
@@ -108,10 +113,14 @@ class Document:
         return Source(self.kind, self.name, str(self.path), line_of(self.node, place))
 
 
-def read(paths: Iterable[Path]) -> list[Document]:
+def read(paths: Iterable[Path], *, recursive: bool = False) -> list[Document]:
     """Read files, and the YAML files of folders, sorted by name.
 
     A file that several paths name is read once.
+
+    Args:
+        paths: files and folders; `-` is standard input.
+        recursive: whether folders in folders are read too.
 
     Raises:
         ManifestError: a path does not exist or has no manifests, a file is too large or not valid
@@ -119,8 +128,8 @@ def read(paths: Iterable[Path]) -> list[Document]:
     """
     files: dict[Path, Path] = {}
     for path in paths:
-        for file in _files(Path(path)):
-            files.setdefault(file.resolve(), file)
+        for file in _files(Path(path), recursive):
+            files.setdefault(file if file == STANDARD_INPUT else file.resolve(), file)
     if len(files) > MAX_FILES:
         raise ManifestError(f"{len(files)} manifest files: must be at most {MAX_FILES}")
     documents: dict[tuple[str, str, str, str], Document] = {}
@@ -137,14 +146,35 @@ def read(paths: Iterable[Path]) -> list[Document]:
     return list(documents.values())
 
 
-def _files(path: Path) -> list[Path]:
+def folders(path: Path, recursive: bool) -> list[Path]:
+    """The folders that are read at a path: itself and, on request, all that are in it."""
+    if not path.is_dir():
+        return []
+    inside = (one for one in sorted(path.rglob("*")) if one.is_dir()) if recursive else ()
+    return [path, *(one for one in inside if not _is_hidden(one, path))]
+
+
+def _is_hidden(path: Path, start: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(start).parts)
+
+
+def manifests_in(folder: Path) -> list[Path]:
+    """The files of a folder that may be manifests, sorted by name."""
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix in _SUFFIXES and file.name not in KUSTOMIZATIONS
+    )
+
+
+def _files(path: Path, recursive: bool) -> list[Path]:
+    if path == STANDARD_INPUT:
+        return [path]
     try:
-        if path.is_dir():
-            files = sorted(
-                file
-                for file in path.iterdir()
-                if file.suffix in _SUFFIXES and file.stem != _KUSTOMIZATION
-            )
+        if found := folders(path, recursive):
+            files = [file for folder in found for file in manifests_in(folder)]
+            if recursive:
+                files = [file for file in files if not file.is_dir()]
             if not files:
                 raise ManifestError(f"{path}: must contain manifests: *.yaml or *.yml files")
             return files
@@ -208,10 +238,15 @@ def _read_nodes(
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            raise ManifestError(f"{path}: must be at most {MAX_FILE} bytes")
+        if path == STANDARD_INPUT:
+            most = MAX_INPUT
+            data = sys.stdin.buffer.read(most + 1)
+        else:
+            most = MAX_FILE
+            with path.open("rb") as file:
+                data = file.read(most + 1)
+        if len(data) > most:
+            raise ManifestError(f"{path}: must be at most {most} bytes")
         return data.decode("utf-8-sig")
     except OSError as error:
         raise ManifestError(f"{path}: {_reason(error)}") from None
@@ -250,6 +285,9 @@ def _document(path: Path, node: yaml.MappingNode, body: dict[str, Any]) -> Docum
     metadata = body.get("metadata")
     line = node.start_mark.line + 1
     named = metadata if isinstance(metadata, dict) else {}
+    if named.get("name") is None and named.get("generateName") is not None:
+        # The cluster adds the rest of the name.
+        named["name"] = named["generateName"]
     required = {
         "apiVersion": body.get("apiVersion"),
         "kind": body.get("kind"),

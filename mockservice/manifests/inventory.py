@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mockservice.manifests import asm
 from mockservice.manifests.hosts import completed, full_host, host_of, most_specific
-from mockservice.manifests.kinds import DEPLOYMENT, DESTINATION_RULE, GATEWAY, SERVICE
+from mockservice.manifests.kinds import DESTINATION_RULE, GATEWAY, POD, SERVICE, WORKLOADS
 from mockservice.manifests.problems import one_of
 
 if TYPE_CHECKING:
@@ -62,16 +62,21 @@ class Inventory:
                 return document
         return None
 
+    @property
+    def workloads(self) -> list[Document]:
+        """All that makes pods."""
+        return [document for kind in WORKLOADS for document in self.of(kind)]
+
     def pods(self, namespace: str | None = None) -> list[Labels]:
-        """Return the pod labels of each Deployment, in one namespace or in all."""
+        """Return the pod labels of each workload, in one namespace or in all."""
         return [
-            pod_labels(deployment)
-            for deployment in self.of(DEPLOYMENT)
-            if namespace in (None, deployment.namespace)
+            pod_labels(workload)
+            for workload in self.workloads
+            if namespace in (None, workload.namespace)
         ]
 
     def pods_of(self, host: str) -> list[Labels]:
-        """Return the pod labels of each Deployment behind a Service."""
+        """Return the pod labels of each workload behind a Service."""
         service = self.services[host]
         selector = service.body["spec"].get("selector") or {}
         return [labels for labels in self.pods(service.namespace) if selects(selector, labels)]
@@ -138,9 +143,23 @@ class Inventory:
         return hosts_of(group) if group else []
 
 
-def pod_labels(deployment: Document) -> Labels:
-    """Return the labels of a Deployment's pods."""
-    return deployment.body["spec"]["template"]["metadata"].get("labels") or {}
+def pod_template(workload: Document) -> dict[str, Any]:
+    """Return what a workload makes its pods of; empty where it takes that from another one."""
+    if kind_of(workload) == POD:
+        return workload.body
+    return workload.body["spec"].get("template") or {}
+
+
+def pod_labels(workload: Document) -> Labels:
+    """Return the labels of a workload's pods."""
+    labels: Labels = (pod_template(workload).get("metadata") or {}).get("labels") or {}
+    return labels
+
+
+def containers(workload: Document) -> list[dict[str, Any]]:
+    """Return the containers of a workload's pods."""
+    found: list[dict[str, Any]] = (pod_template(workload).get("spec") or {}).get("containers") or []
+    return found
 
 
 def group_of(lane: Document) -> str:

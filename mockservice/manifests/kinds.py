@@ -11,14 +11,23 @@ from mockservice.manifests import asm
 from mockservice.manifests.shapes import Integer, List, Map, Object, Shape, String
 
 SERVICE: Final = "Service"
+POD: Final = "Pod"
 DEPLOYMENT: Final = "apps/Deployment"
+REPLICA_SET: Final = "apps/ReplicaSet"
+STATEFUL_SET: Final = "apps/StatefulSet"
+DAEMON_SET: Final = "apps/DaemonSet"
+ROLLOUT: Final = "argoproj.io/Rollout"
 GATEWAY: Final = "networking.istio.io/Gateway"
 DESTINATION_RULE: Final = "networking.istio.io/DestinationRule"
 VIRTUAL_SERVICE: Final = "networking.istio.io/VirtualService"
 API_GATEWAY: Final = "gateway.networking.k8s.io/Gateway"
 HTTP_ROUTE: Final = "gateway.networking.k8s.io/HTTPRoute"
 
+WORKLOADS: Final = (DEPLOYMENT, REPLICA_SET, STATEFUL_SET, DAEMON_SET, ROLLOUT, POD)
+"""The kinds that make pods which go on running, and a pod itself."""
+
 _PORT: Final = Integer(1, 65535)
+_METADATA: Final = Object({"labels": Map(), "annotations": Map()}, open=True)
 
 
 def _open(fields: dict[str, Shape], *required: str) -> Object:
@@ -26,31 +35,31 @@ def _open(fields: dict[str, Shape], *required: str) -> Object:
 
 
 def _kind(spec: Object) -> Object:
-    return _open({"metadata": _open({"labels": Map()}), "spec": spec}, "spec")
+    return _open({"metadata": _METADATA, "spec": spec}, "spec")
 
 
+_OBJECT: Final = _open({"name": String()})
+_VALUE_FROM: Final = _open({"configMapKeyRef": _OBJECT})
 _CONTAINER: Final = _open(
     {
         "ports": List(_open({"name": String(), "containerPort": _PORT}, "containerPort")),
-        "env": List(_open({"name": String(), "value": String()}, "name")),
+        "env": List(_open({"name": String(), "value": String(), "valueFrom": _VALUE_FROM}, "name")),
+        "envFrom": List(_open({"configMapRef": _OBJECT})),
     }
 )
-_DEPLOYMENT: Final = _open(
-    {
+_POD: Final = _open({"containers": List(_CONTAINER, empty=False)}, "containers")
+_TEMPLATE: Final = _open({"metadata": _METADATA, "spec": _POD}, "metadata", "spec")
+
+
+def _workload(*required: str) -> Object:
+    fields: dict[str, Shape] = {
         "replicas": Integer(),
         "selector": _open({"matchLabels": Map()}),
-        "template": _open(
-            {
-                "metadata": _open({"labels": Map()}),
-                "spec": _open({"containers": List(_CONTAINER, empty=False)}, "containers"),
-            },
-            "metadata",
-            "spec",
-        ),
-    },
-    "selector",
-    "template",
-)
+        "template": _TEMPLATE,
+    }
+    return _open(fields, *required)
+
+
 _SERVICE: Final = _open(
     {
         "type": String(),
@@ -107,7 +116,13 @@ _HTTP_ROUTE: Final = _open(
 
 SHAPES: Final[dict[str, Shape]] = {
     SERVICE: _kind(_SERVICE),
-    DEPLOYMENT: _kind(_DEPLOYMENT),
+    **{
+        kind: _kind(_workload("selector", "template"))
+        for kind in (DEPLOYMENT, REPLICA_SET, STATEFUL_SET, DAEMON_SET)
+    },
+    # It may take both from a Deployment.
+    ROLLOUT: _kind(_workload()),
+    POD: _kind(_POD),
     GATEWAY: _kind(_open({})),
     DESTINATION_RULE: _kind(_DESTINATION_RULE),
     VIRTUAL_SERVICE: _kind(_VIRTUAL_SERVICE),

@@ -1,4 +1,4 @@
-"""Checks of Services and Deployments: a Service has pods, and each hop's upstream exists."""
+"""Checks of Services and workloads: a Service has pods, and each hop's upstream exists."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mockservice.manifests.hosts import host_of
-from mockservice.manifests.inventory import Inventory, pod_labels, selects, unmatched
-from mockservice.manifests.kinds import DEPLOYMENT, SERVICE
+from mockservice.manifests.inventory import (
+    Inventory,
+    containers,
+    pod_labels,
+    selects,
+    unmatched,
+)
+from mockservice.manifests.kinds import SERVICE
 from mockservice.manifests.problems import Problem, one_of, problem
 
 if TYPE_CHECKING:
@@ -18,23 +24,26 @@ if TYPE_CHECKING:
 
 
 def check(inventory: Inventory) -> Iterator[Problem]:
-    """Check all Services and Deployments."""
-    for deployment in inventory.of(DEPLOYMENT):
-        yield from _check_labels(deployment)
-        yield from _check_upstream(inventory, deployment)
+    """Check all Services and workloads."""
+    for workload in inventory.workloads:
+        yield from _check_labels(workload)
+        yield from _check_upstream(inventory, workload)
     for service in inventory.of(SERVICE):
         yield from _check_selector(inventory, service)
 
 
-def _check_labels(deployment: Document) -> Iterator[Problem]:
-    labels = pod_labels(deployment)
-    expected: dict[str, str] = deployment.body["spec"]["selector"].get("matchLabels") or {}
+def _check_labels(workload: Document) -> Iterator[Problem]:
+    if "template" not in workload.body["spec"]:
+        return
+    labels = pod_labels(workload)
+    selector = workload.body["spec"].get("selector") or {}
+    expected: dict[str, str] = selector.get("matchLabels") or {}
     for name, value in expected.items():
         if labels.get(name) != value:
             place = f"spec.template.metadata.labels.{name}"
             shown = f", not {labels[name]!r}" if name in labels else ""
             reason = f"must be {value!r} as in spec.selector{shown}"
-            yield problem(deployment, place, reason)
+            yield problem(workload, place, reason)
 
 
 def _check_selector(inventory: Inventory, service: Document) -> Iterator[Problem]:
@@ -44,14 +53,17 @@ def _check_selector(inventory: Inventory, service: Document) -> Iterator[Problem
         # The user manages the endpoints of such a Service.
         return
     whose = f"in namespace {service.namespace}"
-    if reason := unmatched(selector, inventory.pods(service.namespace), whose):
-        yield problem(service, "spec.selector", reason)
+    pods = inventory.pods(service.namespace)
+    if reason := unmatched(selector, pods, whose):
+        # Pods may be made by others, such as the operator of a database.
+        if not selector or _is_mistaken(selector, pods, inventory.pods()):
+            yield problem(service, "spec.selector", reason)
         return
     names = {
         port["name"]
-        for deployment in inventory.of(DEPLOYMENT)
-        if deployment.namespace == service.namespace and selects(selector, pod_labels(deployment))
-        for container in deployment.body["spec"]["template"]["spec"]["containers"]
+        for workload in inventory.workloads
+        if workload.namespace == service.namespace and selects(selector, pod_labels(workload))
+        for container in containers(workload)
         for port in container.get("ports") or []
         if port.get("name")
     }
@@ -63,16 +75,34 @@ def _check_selector(inventory: Inventory, service: Document) -> Iterator[Problem
             yield problem(service, place, reason)
 
 
-def _check_upstream(inventory: Inventory, deployment: Document) -> Iterator[Problem]:
-    for number, container in enumerate(deployment.body["spec"]["template"]["spec"]["containers"]):
+def _is_mistaken(
+    selector: dict[str, str], pods: list[dict[str, str]], everywhere: list[dict[str, str]]
+) -> bool:
+    """Whether a selector of no pod resembles one of pods that there are.
+
+    It is so if each label is that of some pod, if a value is nearly that of a pod, or if it fits
+    pods of another namespace.
+    """
+    if any(selects(selector, labels) for labels in everywhere):
+        return True
+    for name, value in selector.items():
+        known = {labels[name] for labels in pods if name in labels}
+        if value not in known:
+            return one_of(value, known).startswith("did you mean")
+    return True
+
+
+def _check_upstream(inventory: Inventory, workload: Document) -> Iterator[Problem]:
+    at = "spec" if workload.kind == "Pod" else "spec.template.spec"
+    for number, container in enumerate(containers(workload)):
         for index, variable in enumerate(container.get("env") or []):
             if variable["name"] != "upstream_url":
                 continue
-            place = f"spec.template.spec.containers[{number}].env[{index}].value"
+            place = f"{at}.containers[{number}].env[{index}].value"
             for url in (variable.get("value") or "").split(","):
-                reason = url and _upstream_reason(inventory, url.strip(), deployment.namespace)
+                reason = url and _upstream_reason(inventory, url.strip(), workload.namespace)
                 if reason:
-                    yield problem(deployment, place, f"{url.strip()}: {reason}")
+                    yield problem(workload, place, f"{url.strip()}: {reason}")
 
 
 def _upstream_reason(inventory: Inventory, url: str, namespace: str) -> str | None:
@@ -106,7 +136,7 @@ def _service_of(inventory: Inventory, host: str, namespace: str) -> str | None:
         return None
     name, _, rest = host.partition(".")
     owner, _, suffix = rest.partition(".")
-    namespaces = {document.namespace for document in inventory.of(DEPLOYMENT)}
+    namespaces = {document.namespace for document in inventory.workloads}
     namespaces |= {document.namespace for document in inventory.of(SERVICE)}
     if suffix in ("svc", "svc.cluster.local") or (not suffix and owner in namespaces):
         return host_of(name, owner)

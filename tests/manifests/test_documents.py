@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from mockservice.manifests.documents import MAX_FILE, ManifestError, read, read_nodes
 from tests.manifests.folders import K8S
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: mocka}\n"
 
@@ -29,6 +27,29 @@ def test_a_folder_is_its_yaml_files_by_name_without_its_subfolders(tmp_path: Pat
             f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name[0]}}}"
         )
     assert [document.name for document in read([tmp_path])] == ["a", "b"]
+
+
+def test_folders_in_folders_are_read_on_request(tmp_path: Path) -> None:
+    for name in ("b.yaml", "sub/a.yml", "sub/deep/c.yaml", ".git/d.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(_SERVICE.replace("mocka", Path(name).stem))
+    assert [document.name for document in read([tmp_path], recursive=True)] == ["b", "a", "c"]
+
+
+def test_standard_input_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"---\n{_SERVICE}---\n")
+    with file.open() as piped:
+        monkeypatch.setattr("sys.stdin", piped)
+        (document,) = read([Path("-"), Path("-")])
+        assert document.where() == "-:2: Service mocka"
+        assert read([Path("-")]) == []
+
+
+def test_an_object_may_have_the_beginning_of_a_name_only(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: migrate-}\n")
+    assert [document.name for document in read([file])] == ["migrate-"]
 
 
 @pytest.mark.parametrize("name", ["kustomization.yaml", "kustomization.yml", "Kustomization"])
