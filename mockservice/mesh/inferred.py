@@ -143,11 +143,10 @@ class _Reader:
             if route is not None and len(route.destinations) == 1:
                 for pod in self._topology.pods_at(route.destinations[0])[:1]:
                     led.setdefault(pod.app, []).extend(route.destinations)
-        names: Counter[str] = Counter()
-        for destinations in led.values():
-            names.update(self._likeliest_names(destinations))
+        likeliest = [self._likeliest_names(destinations) for destinations in led.values()]
+        names = Counter(name for found in likeliest for name in found)
         draft = Draft("baseline")
-        if names:
+        if names and not _differ(names, likeliest):
             at = Counter(subset.name for subset in self._mesh.subsets)
             name = max(names, key=lambda one: (names[one], at[one]))
             same = next((one for one in self._drafts if one.name == name), None)
@@ -170,7 +169,9 @@ class _Reader:
     def _likeliest_names(self, destinations: list[Destination]) -> set[str]:
         heaviest = max((one.weight for one in destinations), default=0)
         return {
-            one.subset for one in destinations if one.subset is not None and one.weight == heaviest
+            one.subset
+            for one in destinations
+            if one.subset is not None and one.weight == heaviest and self._topology.pods_at(one)
         }
 
     def _read_names(self, draft: Draft, baseline: Draft | None) -> None:
@@ -202,6 +203,13 @@ class _Reader:
             for pod in self._topology.pods_at(destination)
             if pod.app == app
         )
+
+
+def _differ(names: Counter[str], by_app: Iterable[set[str]]) -> bool:
+    """Whether apps have their defaults in subsets of several names, none of which most have."""
+    most = max(names.values())
+    tied = {name for name, count in names.items() if count == most}
+    return not set.intersection(*[found & tied for found in by_app if found & tied])
 
 
 def _specific(routes: Iterable[Route], asked: Request, plain: Request) -> list[Destination]:
