@@ -32,6 +32,8 @@ _FIRST_POD: Final = 2
 _PER_BLOCK: Final = 250
 
 _PREFERRED_GATEWAY_PORT: Final = 8080
+_UNPRIVILEGED: Final = 8000
+"""What is added to a port that only root may use: 80 becomes 8080."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Network:
             return Place(number, _SHARED, *_free_ports(3))
         block, last = divmod(number, _PER_BLOCK)
         ip = f"127.{self._second}.{block % 256}.{last + _FIRST_POD}"
+        port = _allowed(ip, port)
         # The service itself may use one of the sidecar's ports.
         outbound, inbound = (side + (side == port) for side in (_OUTBOUND, _INBOUND))
         return Place(number, ip, port, outbound, inbound)
@@ -112,6 +115,19 @@ class Network:
         """Release the network and the gateway's port."""
         for reserved in self._reserved:
             reserved.close()
+
+
+def _allowed(ip: str, port: int) -> int:
+    """The port, or another one where nobody but root may listen at it."""
+    with socket.socket() as candidate:
+        try:
+            candidate.bind((ip, port))
+        except PermissionError:
+            return port + _UNPRIVILEGED
+        except OSError:
+            # Whoever listens there is told of it.
+            pass
+    return port
 
 
 def _is_free(port: int) -> bool:

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mockservice.mesh.overrides import add_overrides, add_replace, overrides_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _DESCRIPTION = """\
 Runs lane manifests on this machine. Each replica of a Deployment is a process; one Envoy is the
-ingress gateway and the sidecar of every pod. Ctrl-C drains and stops everything; a second Ctrl-C
-stops at once.
+ingress gateway and the sidecar of every pod. In place of images that are not mockservice's, mocks
+run. Ctrl-C drains and stops everything; a second Ctrl-C stops at once.
 """
 
 
@@ -32,8 +34,14 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "paths", metavar="PATH", nargs="+", type=Path, help="manifest file or folder of manifests"
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        type=Path,
+        help="manifest file, folder of manifests, or - for standard input",
     )
+    add_overrides(parser)
+    add_replace(parser)
     parser.add_argument("--watch", action="store_true", help="apply edits of the manifests")
     parser.add_argument("--json", action="store_true", help="print each event as one line of JSON")
     parser.add_argument(
@@ -49,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
         "--strict", action="store_true", help="refuse what local lanes leave out, instead of a note"
     )
     options = parser.parse_args(argv)
+    if options.watch and Path("-") in options.paths:
+        parser.error("--watch: must be without -, as standard input is read once")
     try:
         from mockservice.lanes import run
     except ModuleNotFoundError as error:
@@ -63,6 +73,8 @@ def main(argv: Sequence[str]) -> int:
         options.port,
         with_page=options.ui,
         strict=options.strict,
+        recursive=options.recursive,
+        overrides=overrides_of(options),
     )
 
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
@@ -17,6 +18,7 @@ from mockservice.lanes.envoy import GATEWAY_IP, configuration, sidecar_name
 from mockservice.lanes.errors import LanesError
 from mockservice.lanes.processes import Processes
 from mockservice.lanes.proxy import Proxy
+from mockservice.mesh.hops import matched_headers
 from mockservice.mesh.load import load
 from mockservice.mesh.model import Mesh, Pod
 from mockservice.mesh.survey import read_lane_map
@@ -25,17 +27,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
 
+    from mockservice.chain import Chain
     from mockservice.lanes.envoy import Configuration
     from mockservice.lanes.processes import Child, Log
+    from mockservice.lanes.replacement import Joined, Replacement
     from mockservice.mesh.lane_map import Entrance, LaneMap
+    from mockservice.mesh.overrides import Overrides
 
-State = Literal["starting", "ready", "restarting", "draining"]
+State = Literal["starting", "ready", "down", "restarting", "draining"]
+"""`down`: nothing listens where the process is to answer that replaces it."""
 
 _READY_TIMEOUT: Final = 30.0
 _DRAIN_TIMEOUT: Final = 10.0
 _STOP_TIMEOUT: Final = 12.0
 """Seconds; a little more than a hop needs to drain."""
 _POLL: Final = 0.03
+_REPLACEMENT_POLL: Final = 1.0
 _RESTART_DELAY: Final = 1.0
 _MAX_RESTART_DELAY: Final = 30.0
 
@@ -53,6 +60,9 @@ class LocalPod:
     state: State = "starting"
     child: Child | None = field(default=None, repr=False)
     supervisor: asyncio.Task[None] | None = field(default=None, repr=False)
+    replacement: Replacement | None = field(default=None, repr=False)
+    """The process that answers in its place, if there is one."""
+    joined: Joined | None = field(default=None, repr=False)
 
     @property
     def env(self) -> dict[str, str]:
@@ -83,6 +93,8 @@ class LocalLanes:
         log: called with each line that a process writes, after the name of its pod or `envoy`.
         changed: called after a pod has changed its state and after the routes have changed.
         strict: whether every note on what the manifests ask for is a refusal.
+        recursive: whether folders in folders are read too.
+        overrides: what else there is to know of the workloads.
 
     Raises, from `async with`:
         RefusedError: the manifests are invalid or not supported.
@@ -97,20 +109,26 @@ class LocalLanes:
         changed: Callable[[], None] = lambda: None,
         *,
         strict: bool = False,
+        recursive: bool = False,
+        overrides: Overrides | None = None,
     ) -> None:
         self.paths = [Path(path) for path in paths]
         self.pods: list[LocalPod] = []
         self._port = port
         self._log = log
         self._changed = changed
-        self._strict = strict
+        self._load = partial(load, strict=strict, recursive=recursive, overrides=overrides)
+        self._replacements: dict[str, Replacement] = {}
+        self._chains: dict[str, Chain] = {}
         self._mesh = Mesh()
         self._lane_map = read_lane_map(self._mesh)
         self._moving = asyncio.Lock()
         self._exits = AsyncExitStack()
+        self._joins = AsyncExitStack()
+        self._joining = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        mesh = load(self.paths, strict=self._strict)
+        mesh = self._load(self.paths)
         async with AsyncExitStack() as exits:
             folder = Path(tempfile.mkdtemp(prefix="lanes-"))
             self._processes = Processes(folder, self._log)
@@ -142,6 +160,11 @@ class LocalLanes:
         """The lanes, and what each is owed."""
         return self._lane_map
 
+    @property
+    def replacements(self) -> list[Replacement]:
+        """The processes that answer in place of pods."""
+        return [one for one in self._replacements.values() if one.joined]
+
     def url(self, entrance: Entrance | None) -> str:
         """Where an entrance is at this gateway; the gateway's root where there is none."""
         return f"{self.gateway_url}{'/' if entrance is None else entrance.path}"
@@ -158,7 +181,7 @@ class LocalLanes:
             RefusedError: the manifests are invalid or not supported.
             LanesError: a new pod does not start, or Envoy rejects the routes.
         """
-        mesh = load(self.paths, strict=self._strict)
+        mesh = self._load(self.paths)
         if mesh == self._mesh:
             # Only line numbers differ.
             self._mesh = mesh
@@ -196,6 +219,7 @@ class LocalLanes:
             self._lane_map = read_lane_map(mesh)
             for running in kept:
                 running.lane = mesh.lane_of(running.pod)
+            self._tell_headers()
             await self._drain(removed)
             self.pods = kept + new
             await self._proxy.trim()
@@ -213,12 +237,51 @@ class LocalLanes:
 
     def _configuration(self, mesh: Mesh, running: list[LocalPod]) -> Configuration:
         places = {one.pod: one.place for one in running}
-        ready = [one.pod for one in running if one.state in ("ready", "starting")]
+        # In place of what is down, its replacement says so.
+        ready = [one.pod for one in running if one.state in ("ready", "starting", "down")]
         return configuration(mesh, places, ready, self._port or 0)
 
     async def _start(self, running: LocalPod) -> None:
+        if running.pod.replaced_by is not None:
+            running.replacement = await self._replacement(running.pod.replaced_by)
+            running.joined = await running.replacement.join(running.pod, running.place)
+            running.state = "ready" if await running.replacement.is_up() else "down"
+            running.supervisor = asyncio.create_task(self._follow(running, running.replacement))
+            self._changed()
+            return
         await self._launch(running)
         running.supervisor = asyncio.create_task(self._supervise(running))
+
+    async def _replacement(self, url: str) -> Replacement:
+        """The process at a URL, which may replace several pods.
+
+        Raises:
+            LanesError: its proxy cannot listen.
+        """
+        # Its client and server take long to import.
+        from mockservice.lanes.replacement import Replacement
+
+        async with self._joining:
+            if url not in self._replacements:
+                replacement = Replacement(url, self._chains)
+                await self._joins.enter_async_context(replacement)
+                self._replacements[url] = replacement
+        return self._replacements[url]
+
+    async def _follow(self, running: LocalPod, replacement: Replacement) -> None:
+        """Tell whether the process is there that replaces a pod."""
+        while True:
+            await asyncio.sleep(_REPLACEMENT_POLL)
+            state: State = "ready" if await replacement.is_up() else "down"
+            if state != running.state:
+                running.state = state
+                self._changed()
+
+    def _tell_headers(self) -> None:
+        """Let the replacements of pods tell of all headers that rules match."""
+        names = matched_headers(self._mesh.calls, self._mesh.carriers)
+        for replacement in self._replacements.values():
+            replacement.carry(names)
 
     async def _launch(self, running: LocalPod) -> None:
         """Start a pod's process and wait until it is ready.
@@ -275,6 +338,8 @@ class LocalLanes:
                 await running.supervisor
         if running.child is not None:
             await running.child.stop(_STOP_TIMEOUT)
+        if running.replacement is not None and running.joined is not None:
+            await running.replacement.leave(running.joined)
 
     async def _stop(self) -> None:
         await self._proxy.close_gateway(_DRAIN_TIMEOUT)
@@ -283,6 +348,7 @@ class LocalLanes:
         self._changed()
         await _gather(self._end(running) for running in self.pods)
         self.pods = []
+        await self._joins.aclose()
         await self._proxy.stop()
 
 

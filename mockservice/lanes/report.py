@@ -15,10 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mockservice.lanes.local import LocalLanes, LocalPod
+    from mockservice.lanes.replacement import Replacement
     from mockservice.mesh.lane_map import LaneMap, Owed
 
 _COLOURS: Final = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta")
-_STATES: Final = {"ready": "green", "restarting": "red", "starting": "yellow", "draining": "dim"}
+_STATES: Final = {
+    "ready": "green",
+    "restarting": "red",
+    "starting": "yellow",
+    "down": "red",
+    "draining": "dim",
+}
 
 
 class Report(Protocol):
@@ -67,6 +74,8 @@ class TextReport:
             pod = one.pod
             table.add_row(str(pod), pod.app, pod.version, one.lane or "-", address, state)
         self._out.print(table)
+        for replacement in lanes.replacements:
+            self._out.print(Text(_replaced(replacement)))
         self._out.print()
         self._lanes(lanes.lane_map)
         url = lanes.url(lanes.lane_map.example)
@@ -173,9 +182,24 @@ def _pods(lanes: LocalLanes) -> list[dict[str, Any]]:
             "lane": one.lane,
             "address": f"{one.place.ip}:{one.place.port}",
             "state": one.state,
+            **_replacing(one),
         }
         for one in lanes.pods
     ]
+
+
+def _replacing(running: LocalPod) -> dict[str, str]:
+    """The process that answers in place of a pod, and the proxy that it calls by."""
+    if running.replacement is None:
+        return {}
+    return {"replaced_by": running.replacement.url, "http_proxy": running.replacement.proxy_url}
+
+
+def _replaced(replacement: Replacement) -> str:
+    """What answers in place of which pods, and how it is to be started."""
+    pods = (f"{one.pod.app}({one.pod.version})" for one in replacement.joined)
+    names = ", ".join(dict.fromkeys(pods))
+    return f"{names} is {replacement.url}; start it with http_proxy={replacement.proxy_url}"
 
 
 def _lane_table(lane_map: LaneMap) -> Table:

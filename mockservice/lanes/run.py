@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mockservice.lanes.page import Page
+    from mockservice.mesh.overrides import Overrides
 
 
 def run(
@@ -30,10 +31,22 @@ def run(
     *,
     with_page: bool,
     strict: bool,
+    recursive: bool,
+    overrides: Overrides,
 ) -> int:
     """Run local lanes; see `mockservice.lanes.command.main`."""
     report: Report = JsonReport(quiet) if as_json else TextReport(quiet)
-    return asyncio.run(_until_signal(_run(paths, watch, port, report, with_page, strict), report))
+    lanes = LocalLanes(
+        paths,
+        port,
+        report.log,
+        lambda: report.changed(lanes),
+        strict=strict,
+        recursive=recursive,
+        overrides=overrides,
+    )
+    edits = Watch(paths, recursive) if watch else None
+    return asyncio.run(_until_signal(_run(lanes, edits, report, with_page), report))
 
 
 async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report) -> int:
@@ -63,20 +76,11 @@ async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report
     return 0
 
 
-async def _run(
-    paths: list[Path],
-    watch: bool,
-    port: int | None,
-    report: Report,
-    with_page: bool,
-    strict: bool,
-) -> NoReturn:
-    edits = Watch(paths)
-    lanes = LocalLanes(paths, port, report.log, lambda: report.changed(lanes), strict=strict)
+async def _run(lanes: LocalLanes, edits: Watch | None, report: Report, with_page: bool) -> NoReturn:
     async with lanes, AsyncExitStack() as exits:
         page = await exits.enter_async_context(_page_of(lanes)) if with_page else None
         report.running("ready", lanes, page.url if page else None)
-        following = asyncio.create_task(_follow(edits, lanes, report, page)) if watch else None
+        following = asyncio.create_task(_follow(edits, lanes, report, page)) if edits else None
         try:
             raise LanesError(await lanes.failed())
         finally:

@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from mockservice.manifests.documents import folders
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -17,8 +19,9 @@ _INTERVAL: Final = 0.3
 class Watch:
     """Watches files, and the files in folders, from its creation on."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Path], recursive: bool = False) -> None:
         self._paths = list(paths)
+        self._recursive = recursive
         self._last = self._snapshot()
 
     async def change(self) -> None:
@@ -36,7 +39,8 @@ class Watch:
         files = {}
         for path in self._paths:
             with suppress(OSError):
-                for file in path.iterdir() if path.is_dir() else (path,):
+                inside = folders(path, self._recursive)
+                for file in [one for folder in inside for one in folder.iterdir()] or [path]:
                     with suppress(OSError):
                         status = file.stat()
                         files[file] = status.st_mtime_ns, status.st_size, status.st_ino

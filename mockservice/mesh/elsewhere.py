@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mockservice.manifests.inventory import kind_of
-from mockservice.manifests.kinds import DEPLOYMENT
+from mockservice.manifests.inventory import containers, kind_of
+from mockservice.manifests.kinds import WORKLOADS
 from mockservice.mesh.model import Note
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ _MAY_CHANGE_LANES: Final = frozenset(
     {
         "extensions.istio.io/WasmPlugin",
         "networking.istio.io/EnvoyFilter",
+        "networking.istio.io/ServiceEntry",
         "networking.istio.io/Sidecar",
+        "networking.istio.io/WorkloadEntry",
+        "networking.istio.io/WorkloadGroup",
         "security.istio.io/AuthorizationPolicy",
         "security.istio.io/RequestAuthentication",
     }
@@ -42,8 +45,8 @@ _LEFT_OUT: Final = frozenset(
         "networking.istio.io/ProxyConfig",
     }
 )
-# Of other groups, what brings pods.
-_PODS: Final = frozenset({"argoproj.io/Rollout"})
+# Helm applies its hooks before or after the others, and runs tests only on demand.
+_HOOK: Final = "helm.sh/hook"
 _READ_GROUPS: Final = frozenset(
     {
         "",
@@ -74,6 +77,7 @@ def look_at_kinds(
     for document in documents:
         kind = kind_of(document)
         is_unused = kind == CONFIG_MAP and (document.namespace, document.name) not in used
+        is_unused = is_unused or is_hook(document)
         if kind in _SILENT or (kind in read and not is_unused):
             continue
         if is_unused or _is_left_out(kind):
@@ -83,10 +87,16 @@ def look_at_kinds(
     return problems, [_note(kind, found) for kind, found in left_out.items()]
 
 
+def is_hook(document: Document) -> bool:
+    """Whether Helm runs an object at a certain time only, as it does with tests."""
+    annotations = document.body["metadata"].get("annotations")
+    return isinstance(annotations, dict) and _HOOK in annotations
+
+
 def _is_left_out(kind: str) -> bool:
     if kind in _MAY_CHANGE_LANES or kind in _LEFT_OUT:
         return True
-    return kind.rpartition("/")[0] not in _READ_GROUPS and kind not in _PODS
+    return kind.rpartition("/")[0] not in _READ_GROUPS
 
 
 def _note(kind: str, found: list[Document]) -> Note:
@@ -95,6 +105,8 @@ def _note(kind: str, found: list[Document]) -> Note:
     effect = "it changes no lanes"
     if kind in _MAY_CHANGE_LANES:
         effect = "on a cluster it may change lanes"
+    elif any(map(is_hook, found)):
+        effect = "it is a hook of Helm"
     elif kind == CONFIG_MAP:
         effect = "no pod takes variables from it"
     text = f"{found[0].kind} {names}{more}: left out; {effect}"
@@ -102,12 +114,17 @@ def _note(kind: str, found: list[Document]) -> Note:
 
 
 def _config_maps_of_pods(documents: Iterable[Document]) -> Iterator[tuple[str, str]]:
-    """Namespaces and names of the ConfigMaps that Deployments take variables from."""
+    """Namespaces and names of the ConfigMaps that workloads take variables from."""
     for document in documents:
-        if kind_of(document) == DEPLOYMENT:
-            pod = document.body["spec"]["template"]["spec"]
-            for container in pod["containers"]:
-                sources: list[dict[str, Any]] = container.get("envFrom") or []
-                for source in sources:
-                    reference = source.get("configMapRef") or {}
-                    yield document.namespace, str(reference.get("name"))
+        if kind_of(document) not in WORKLOADS:
+            continue
+        for container in containers(document):
+            sources: list[dict[str, Any]] = [
+                *((one.get("configMapRef") or {}) for one in container.get("envFrom") or ()),
+                *(
+                    (one.get("valueFrom") or {}).get("configMapKeyRef") or {}
+                    for one in container.get("env") or ()
+                ),
+            ]
+            for reference in sources:
+                yield document.namespace, str(reference.get("name"))

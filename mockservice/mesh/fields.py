@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from mockservice.manifests.problems import one_of
 from mockservice.mesh.model import Note, Pairs, pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from types import TracebackType
 
     from mockservice.manifests.documents import Document, Source
@@ -67,6 +68,11 @@ class Fields:
         return self._fields.get(name) is not None
 
     @property
+    def body(self) -> dict[str, Any]:
+        """All of the object, for what is read without checks."""
+        return self._fields
+
+    @property
     def source(self) -> Source:
         """The place of this object."""
         return self._document.source(self._path)
@@ -79,6 +85,13 @@ class Fields:
     def refuse(self, name: str, reason: str = _NOT_SUPPORTED) -> None:
         """Add a problem with one field."""
         self._problems.append(f"{self._document.where(self._path_of(name))}: {reason}")
+
+    def known(self, names: Collection[str]) -> None:
+        """Accept what else there is of the fields of these names, and refuse all others."""
+        for name in list(self._unread):
+            if name not in names:
+                self.refuse(name, f"unknown field; {one_of(name, names)}")
+            self.ignore(name)
 
     def note(self, name: str, text: str) -> None:
         """Add a note on one field, or on the whole object where the name is empty."""

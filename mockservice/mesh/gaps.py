@@ -47,6 +47,18 @@ def look_at_routes(
     return problems, notes
 
 
+def services_without_pods(services: Mapping[str, Service], pods: Iterable[Pod]) -> Iterator[Note]:
+    """Notes on Services whose selector selects no pods."""
+    pods = list(pods)
+    for service in services.values():
+        own = [pod for pod in pods if pod.namespace == service.namespace]
+        if not service.selector or any(service.is_of(pod.namespace, pod.labels) for pod in own):
+            continue
+        labels = [dict(pod.labels) for pod in own]
+        reason = unmatched(dict(service.selector), labels, f"in namespace {service.namespace}")
+        yield Note(f"Service {service.name} has no pods: {reason}; calls of it get 503")
+
+
 def without_pods(
     subsets: Iterable[Subset], services: Mapping[str, Service], pods: Iterable[Pod]
 ) -> Iterator[Note]:
@@ -56,11 +68,7 @@ def without_pods(
         service = services.get(subset.host)
         if service is None:
             continue
-        own = [
-            pod.labels
-            for pod in pods
-            if pod.namespace == service.namespace and selects(service.selector, pod.labels)
-        ]
+        own = [pod.labels for pod in pods if service.is_of(pod.namespace, pod.labels)]
         if any(selects(subset.labels, labels) for labels in own):
             continue
         reason = unmatched(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mockservice.manifests.checks import check
 from mockservice.manifests.documents import ManifestError, read
+from mockservice.manifests.kustomization import look_at
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.translate import translate
 
@@ -14,29 +15,40 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mockservice.mesh.model import Mesh
+    from mockservice.mesh.overrides import Overrides
 
 
-def load(paths: Iterable[Path], *, strict: bool = False) -> Mesh:
+def load(
+    paths: Iterable[Path],
+    *,
+    strict: bool = False,
+    recursive: bool = False,
+    overrides: Overrides | None = None,
+) -> Mesh:
     """Read, check and translate manifests.
 
     Args:
-        paths: files, and folders of them.
+        paths: files, and folders of them; `-` is standard input.
         strict: whether what has no effect here, or another one, is refused and not just noted.
+        recursive: whether folders in folders are read too.
+        overrides: what the command line says of workloads beside them.
 
     Raises:
         RefusedError: something in them is wrong or not supported.
     """
     paths = list(paths)
     try:
-        documents = read(paths)
+        if unread := list(look_at(paths, recursive=recursive)):
+            raise RefusedError(unread)
+        documents = read(paths, recursive=recursive)
     except ManifestError as error:
         raise RefusedError(str(error).splitlines()) from None
     if problems := check(documents):
         raise RefusedError([str(problem) for problem in problems])
-    mesh = translate(documents)
-    if strict and mesh.notes:
-        raise RefusedError([note.located for note in mesh.notes])
-    for needed, found in (("a Deployment", mesh.pods), ("a route at a Gateway", mesh.gateway)):
+    mesh = translate(documents, overrides)
+    if strict and (noted := [note.located for note in mesh.notes if not note.informs]):
+        raise RefusedError(noted)
+    for needed, found in (("a workload", mesh.pods), ("a route at a Gateway", mesh.gateway)):
         if not found:
             raise RefusedError([f"{', '.join(map(str, paths))}: must hold {needed}"])
     return mesh

@@ -43,6 +43,8 @@ class Note:
     source: Source | None = field(default=None, compare=False)
     fails: bool = False
     """Whether lanes that are so do not hold."""
+    informs: bool = False
+    """Whether it only tells how something was read: there is nothing amiss."""
 
     def __str__(self) -> str:
         return self.text
@@ -57,7 +59,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One replica of a Deployment."""
+    """One replica of a workload."""
 
     name: str
     namespace: str
@@ -66,6 +68,8 @@ class Pod:
     port: int
     """Where the service in it listens."""
     source: Source | None = field(default=None, compare=False)
+    replaced_by: str | None = None
+    """The URL of a process that answers in its place, and that somebody else runs."""
 
     def __str__(self) -> str:
         return self.name if self.namespace == "default" else f"{self.namespace}/{self.name}"
@@ -93,11 +97,19 @@ class Service:
     """The ports among them that are not declared to carry HTTP, so that no route counts there."""
     unserved_ports: tuple[int, ...] = ()
     """The ports among them at which no pod listens here."""
+    is_headless: bool = False
+    """Whether callers find its pods by DNS, so that their sidecars do not choose among them."""
 
     @property
     def host(self) -> str:
         """The full name."""
         return host_of(self.name, self.namespace)
+
+    def is_of(self, namespace: str, labels: Pairs) -> bool:
+        """Whether pods with these labels are behind it: none are where it has no selector."""
+        return (
+            bool(self.selector) and namespace == self.namespace and selects(self.selector, labels)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +421,7 @@ class Mesh:
     def pods_of(self, service: Service, subset: str | None = None) -> Iterator[Pod]:
         """The pods behind a Service, or those of one of its subsets."""
         for pod in self.pods:
-            if pod.namespace != service.namespace or not selects(service.selector, pod.labels):
+            if not service.is_of(pod.namespace, pod.labels):
                 continue
             if subset is None or any(
                 known.host == service.host
@@ -439,11 +451,7 @@ class Mesh:
 
     def services_of(self, pod: Pod) -> list[Service]:
         """The Services that a pod is behind."""
-        return [
-            service
-            for service in self.services
-            if pod.namespace == service.namespace and selects(service.selector, pod.labels)
-        ]
+        return [one for one in self.services if one.is_of(pod.namespace, pod.labels)]
 
     def lane_of(self, pod: Pod) -> str:
         """The lanes that a pod is in: the subsets of its Services, empty if there is none."""

@@ -77,6 +77,10 @@ class Topology:
         """All versions of an app."""
         return versions(self.pods(app))
 
+    def is_replaced(self, app: str, version: str) -> bool:
+        """Whether a process that somebody runs answers in place of an app's version."""
+        return any(pod.replaced_by for pod in self.pods(app) if pod.version == version)
+
     def calls(self, app: str) -> list[Call]:
         """The calls that an app's pods make."""
         return self._calls.get(app, [])

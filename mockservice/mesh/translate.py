@@ -14,19 +14,26 @@ from mockservice.manifests.kinds import (
     DESTINATION_RULE,
     GATEWAY,
     HTTP_ROUTE,
+    ROLLOUT,
     SERVICE,
     VIRTUAL_SERVICE,
+    WORKLOADS,
 )
-from mockservice.mesh import asm, gateway_api, istio, workloads
+from mockservice.mesh import asm, gateway_api, istio
 from mockservice.mesh.calls import Calls, call_tables
 from mockservice.mesh.delegation import with_delegates
 from mockservice.mesh.destination_rules import read_destination_rule
-from mockservice.mesh.elsewhere import CONFIG_MAP, look_at_kinds
+from mockservice.mesh.elsewhere import CONFIG_MAP, is_hook, look_at_kinds
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.fields import Fields
-from mockservice.mesh.gaps import look_at_routes, without_pods
-from mockservice.mesh.model import Mesh
+from mockservice.mesh.gaps import look_at_routes, services_without_pods, without_pods
+from mockservice.mesh.headless import headless_calls
+from mockservice.mesh.hops import Casting, matched_headers
+from mockservice.mesh.model import Mesh, Pod
+from mockservice.mesh.overrides import Overrides
+from mockservice.mesh.services import read_service
 from mockservice.mesh.virtual_services import read_virtual_service, route_tables
+from mockservice.mesh.workloads import read_workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,18 +43,19 @@ if TYPE_CHECKING:
     from mockservice.mesh.model import (
         LaneCarrier,
         LaneGroup,
-        Pod,
         RouteTable,
         Service,
         Subset,
         TrafficPolicy,
     )
+    from mockservice.mesh.services import Target
     from mockservice.mesh.virtual_services import VirtualService
+    from mockservice.mesh.workloads import Workload
 
 _READ: Final = (
     CONFIG_MAP,
     SERVICE,
-    DEPLOYMENT,
+    *WORKLOADS,
     GATEWAY,
     VIRTUAL_SERVICE,
     DESTINATION_RULE,
@@ -58,13 +66,17 @@ _READ: Final = (
 )
 
 
-def translate(documents: Sequence[Document]) -> Mesh:
+def translate(documents: Sequence[Document], overrides: Overrides | None = None) -> Mesh:
     """Make a mesh of manifests that have passed their checks.
+
+    Args:
+        documents: the manifests.
+        overrides: what the command line says beside them.
 
     Raises:
         RefusedError: they ask for something that local lanes do not carry out.
     """
-    translation = _Translation(documents)
+    translation = _Translation(documents, overrides or Overrides())
     translation.read_workloads()
     translation.read_gateways()
     translation.read_destination_rules()
@@ -77,8 +89,9 @@ def translate(documents: Sequence[Document]) -> Mesh:
 class _Translation:
     """What has been read so far, and every problem on the way."""
 
-    def __init__(self, documents: Sequence[Document]) -> None:
+    def __init__(self, documents: Sequence[Document], overrides: Overrides) -> None:
         self._documents = documents
+        self._overrides = overrides
         self._problems, self._notes = look_at_kinds(documents, _READ)
         self._pods: list[Pod] = []
         self._services: dict[str, Service] = {}
@@ -93,18 +106,61 @@ class _Translation:
         """HTTPRoutes, and the hosts whose calls they are the first to route."""
 
     def read_workloads(self) -> None:
+        workloads = self._read_pods()
+        targets: list[Target] = []
+        for document, spec in self._specs(SERVICE):
+            service, led = read_service(spec, document.name, document.namespace, workloads)
+            self._services[service.host] = service
+            targets += led
+        self._casting = Casting(workloads, self._services, targets, self._overrides, self._problems)
+        self._pods = self._casting.bare_pods()
+
+    def _read_pods(self) -> list[Workload]:
         config_maps = {}
         for document, body in self._bodies(CONFIG_MAP):
             body.ignore("binaryData", "immutable")
             config_maps[document.namespace, document.name] = body.pairs("data")
-        loads = [
-            workloads.read_deployment(spec, document.name, document.namespace, config_maps)
-            for document, spec in self._specs(DEPLOYMENT)
-        ]
-        self._pods = [pod for load in loads for pod in load.pods]
-        for document, spec in self._specs(SERVICE):
-            service = workloads.read_service(spec, document.name, document.namespace, loads)
-            self._services[service.host] = service
+        templates = self._templates()
+        used = {id(template) for template in templates.values() if template is not None}
+        workloads = []
+        for kind in WORKLOADS:
+            for document, body in self._bodies(kind):
+                if id(document) in used:
+                    # The Rollout that takes its pods from it makes them in its place.
+                    body.ignore("spec")
+                    continue
+                template = self._template(templates.get(id(document)))
+                workloads.append(read_workload(document, body, config_maps, template))
+        return workloads
+
+    def _templates(self) -> dict[int, Document | None]:
+        """The Deployments that Rollouts take their pods from, by the id of the Rollout."""
+        found: dict[int, Document | None] = {}
+        for document, spec in self._specs(ROLLOUT):
+            if "workloadRef" not in spec:
+                continue
+            with spec.object("workloadRef") as reference:
+                reference.ignore("apiVersion")
+                reference.text("kind", allowed=("Deployment",))
+                name = reference.text("name")
+            found[id(document)] = next(
+                (
+                    one
+                    for one in self._documents
+                    if kind_of(one) == DEPLOYMENT
+                    and (one.name, one.namespace) == (name, document.namespace)
+                ),
+                None,
+            )
+            if found[id(document)] is None:
+                spec.refuse("workloadRef", f"there is no Deployment {name!r}")
+        return found
+
+    def _template(self, document: Document | None) -> Fields | None:
+        if document is None:
+            return None
+        template = document.body["spec"]["template"]
+        return Fields(document, self._problems, self._notes, template, "spec.template")
 
     def read_gateways(self) -> None:
         for document, spec in self._specs(GATEWAY):
@@ -229,11 +285,25 @@ class _Translation:
             found = look_at_routes(tables, self._services, self._subsets, called)
             self._problems += found[0]
             self._notes += found[1]
+        calls, told = headless_calls(calls, self._services)
+        self._notes += told
+        pods = self._casting.pods(
+            self._subsets,
+            self._lane_groups,
+            matched_headers(calls, self._carriers),
+            [
+                destination.host
+                for table in self._gateway
+                for route in table.routes
+                for destination in route.destinations
+            ],
+        )
         if self._problems:
             raise RefusedError(list(dict.fromkeys(self._problems)))
+        self._notes += services_without_pods(self._services, self._pods)
         self._notes += without_pods(self._subsets, self._services, self._pods)
         return Mesh(
-            pods=tuple(self._pods),
+            pods=tuple(pods),
             services=tuple(self._services.values()),
             subsets=tuple(self._subsets),
             policies=tuple(self._policies.items()),
@@ -243,12 +313,12 @@ class _Translation:
             calls=tuple(calls),
             carriers=tuple(self._carriers),
             lane_groups=tuple(self._lane_groups),
-            notes=tuple(dict.fromkeys(self._notes)),
+            notes=tuple(dict.fromkeys([*self._casting.notes, *self._notes])),
         )
 
     def _bodies(self, kind: str) -> Iterator[tuple[Document, Fields]]:
         for document in self._documents:
-            if kind_of(document) == kind:
+            if kind_of(document) == kind and not is_hook(document):
                 with Fields(document, self._problems, self._notes, document.body) as body:
                     body.ignore("apiVersion", "kind", "metadata", "status")
                     yield document, body

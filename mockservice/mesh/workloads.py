@@ -1,219 +1,154 @@
-"""Reads Deployments and Services: the pods of the mesh and their Services."""
+"""Reads workloads: Deployments and all other kinds that make pods, and what their pods are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from mockservice.mesh.model import Pairs, Pod, Service, pairs, selects
+from mockservice.manifests.inventory import kind_of
+from mockservice.manifests.kinds import POD
+from mockservice.mesh import kubernetes
+from mockservice.mesh.containers import Container, PodFacts, env_of_pod, read_container
+from mockservice.mesh.model import Pairs, Pod
 from mockservice.pod_settings import SettingError, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from mockservice.manifests.documents import Document, Source
     from mockservice.mesh.fields import Fields
 
 _MAX_REPLICAS: Final = 20
-
-# Fields that tell a cluster how to schedule, start, restrict and stop pods. Local lanes ignore
-# them: each pod is a process of `mockservice serve`, whatever its image.
-_IGNORED_IN_DEPLOYMENT: Final = (
-    "selector",
-    "strategy",
-    "minReadySeconds",
-    "progressDeadlineSeconds",
-    "revisionHistoryLimit",
-)
-_IGNORED_IN_POD: Final = (
-    "affinity",
-    "automountServiceAccountToken",
-    "enableServiceLinks",
-    "imagePullSecrets",
-    "nodeSelector",
-    "priorityClassName",
-    "restartPolicy",
-    "securityContext",
-    "serviceAccountName",
-    "terminationGracePeriodSeconds",
-    "tolerations",
-    "topologySpreadConstraints",
-    "volumes",
-)
-_IGNORED_IN_CONTAINER: Final = (
-    "name",
-    "image",
-    "imagePullPolicy",
-    "lifecycle",
-    "livenessProbe",
-    "readinessProbe",
-    "resources",
-    "securityContext",
-    "startupProbe",
-    "terminationMessagePath",
-    "terminationMessagePolicy",
-    "volumeMounts",
-)
-# Istio, "Protocol Selection": what a port's appProtocol, or its name up to the first hyphen, says.
-_NOT_HTTP: Final = frozenset(
-    {"https", "mongo", "mysql", "redis", "tcp", "tls", "udp", "hbone", "double_hbone"}
-)
-_TCP_PORTS: Final = (25, 53, 3306, 27017)
-"""Ports that are taken for TCP where nothing else is declared."""
-_HTTP: Final = frozenset({"grpc", "http", "http2", "http_proxy"})
-
-_IGNORED_IN_SERVICE: Final = ("type", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
+_INJECT: Final = "sidecar.istio.io/inject"
+CALLS: Final = "mockservice.io/calls"
+"""The annotation that says which Services a workload calls."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Workload:
-    """The pods of one Deployment and the names of its ports."""
+    """What makes pods of one kind, of which there may be none."""
 
-    pods: tuple[Pod, ...]
-    port_names: Pairs
-
-
-@dataclass(frozen=True, slots=True)
-class _Container:
-    env: Pairs = ()
+    kind: str
+    """Without its group."""
+    name: str
+    namespace: str
+    labels: Pairs
+    """Of its pods."""
+    annotations: dict[str, str]
+    """Its own, and those of its pods."""
+    containers: tuple[Container, ...]
+    replicas: int
+    source: Source
+    left_out: list[str] = field(default_factory=list)
+    """What of it means nothing here, to be told."""
+    without_sidecar: str | None = None
+    """Why its pods have no sidecar on a cluster."""
     port: int | None = None
-    port_names: Pairs = ()
+    """Where its pods listen; None: nothing says it yet."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    @property
+    def hop(self) -> Container | None:
+        """The container that is made for mockservice; None: a mock runs in place of its pods."""
+        return next((one for one in self.containers if one.is_hop), None)
+
+    def pods(self) -> list[Pod]:
+        """A pod for each replica, with the environment of a hop that the manifest has."""
+        return [
+            Pod(
+                name,
+                self.namespace,
+                self.labels,
+                () if self.hop is None else env_of_pod(self.hop, name),
+                self.port or 0,
+                self.source,
+            )
+            for number in range(self.replicas)
+            for name in [self.name if self.kind == POD else f"{self.name}-{number}"]
+        ]
 
 
-def read_deployment(
-    spec: Fields, name: str, namespace: str, config_maps: Mapping[tuple[str, str], Pairs]
+def read_workload(
+    document: Document,
+    body: Fields,
+    config_maps: Mapping[tuple[str, str], Pairs],
+    template: Fields | None,
 ) -> Workload:
-    """Read a Deployment's `spec`.
+    """Read a workload.
 
     Args:
-        spec: the fields to read.
-        name: the Deployment's name.
-        namespace: the Deployment's namespace.
+        document: the workload.
+        body: its fields.
         config_maps: the data of ConfigMaps, by namespace and name.
-
-    Returns:
-        One pod for each replica.
+        template: what its pods are made of, where another workload has it.
     """
-
-    def config_map(name: str) -> Pairs | None:
-        return config_maps.get((namespace, name))
-
-    with spec:
-        spec.ignore(*_IGNORED_IN_DEPLOYMENT)
-        replicas: int = spec.number("replicas", 1)
-        if not 0 <= replicas <= _MAX_REPLICAS:
-            spec.refuse("replicas", f"{replicas}: must be from 0 to {_MAX_REPLICAS}")
-            replicas = 1
-        with spec.object("template") as template:
-            with template.object("metadata") as metadata:
-                metadata.ignore("annotations", "name", "creationTimestamp")
-                labels = metadata.pairs("labels")
-            with template.object("spec") as pod:
-                pod.ignore(*_IGNORED_IN_POD)
-                containers = pod.each("containers", lambda one: _read_container(one, config_map))
-                if len(containers) != 1:
-                    pod.refuse("containers", "must be exactly one container in local lanes")
-    container = containers[0] if containers else _Container()
-    if container.port is None:
-        return Workload((), ())
-    pods = tuple(
-        Pod(f"{name}-{number}", namespace, labels, container.env, container.port, spec.document)
-        for number in range(replicas)
-    )
-    return Workload(pods, container.port_names)
-
-
-def _read_container(container: Fields, config_map: Callable[[str], Pairs | None]) -> _Container:
-    env: dict[str, str] = {}
-    with container:
-        container.ignore(*_IGNORED_IN_CONTAINER)
-        for source in container.objects("envFrom"):
-            with source, source.object("configMapRef") as reference:
-                name = reference.text("name")
-                data = config_map(name)
-                is_optional = reference.flag("optional")
-                if data is None and not is_optional:
-                    reference.refuse("name", f"there is no ConfigMap {name!r}")
-                env |= data or ()
-        env |= container.each("env", _read_variable)
-        port_names = {}
-        for named in container.objects("ports"):
-            with named:
-                named.ignore("protocol")
-                port_names[named.text("name")] = str(named.number("containerPort"))
-        try:
-            port: int | None = Settings.from_env(env).port
-        except SettingError as error:
-            container.refuse("env", f"invalid settings for mockservice: {error}")
-            port = None
-    return _Container(pairs(env), port, pairs(port_names))
-
-
-def _read_variable(variable: Fields) -> tuple[str, str]:
-    with variable:
-        return variable.text("name"), variable.text("value")
-
-
-def read_service(spec: Fields, name: str, namespace: str, workloads: list[Workload]) -> Service:
-    """Read a Service's `spec`; one of its target ports at least must be that of its pods."""
-    ports, tcp_ports, elsewhere = [], [], []
-    with spec:
-        spec.ignore(*_IGNORED_IN_SERVICE)
-        selector = spec.pairs("selector")
-        if not selector:
-            spec.refuse("selector", "must be set in local lanes")
-        behind = [
-            one
-            for one in workloads
-            if (pod := next(iter(one.pods), None))
-            and pod.namespace == namespace
-            and selects(selector, pod.labels)
+    kind = kind_of(document)
+    replicas = 1
+    if kind == POD:
+        template = body
+        metadata = document.body["metadata"]
+    else:
+        with body.object("spec") as spec:
+            if "replicas" in kubernetes.WORKLOAD[kind]:
+                replicas = spec.number("replicas", 1)
+            own = spec.object("template")
+            template = own if template is None else template
+            spec.known(kubernetes.WORKLOAD[kind])
+        with template.object("metadata") as fields:
+            fields.pairs("labels")
+            fields.known(kubernetes.METADATA)
+        metadata = template.body.get("metadata") or {}
+    labels: dict[str, str] = metadata.get("labels") or {}
+    annotations: dict[str, str] = metadata.get("annotations") or {}
+    with template, template.object("spec") as pod:
+        facts = PodFacts(
+            document.namespace,
+            tuple(sorted(labels.items())),
+            tuple(annotations.items()),
+            pod.text("serviceAccountName"),
+            config_maps,
+        )
+        containers = pod.each("containers", lambda one: read_container(one, facts))
+        skipped = [
+            f"init container {one.body.get('name')}" for one in pod.objects("initContainers")
         ]
-        for port in spec.objects("ports"):
-            with port:
-                port.ignore("nodePort")
-                name_of_port, protocol = port.text("name"), port.text("appProtocol")
-                port.text("protocol", "TCP", allowed=("TCP",))
-                number: int = port.number("port", 0)
-                target = port.scalar("targetPort") or number
-                ports.append(number)
-                if not _carries_http(number, name_of_port, protocol):
-                    tcp_ports.append(number)
-                missed = [one for one in behind if not _reaches(one, str(target))]
-                if missed:
-                    elsewhere.append((port, number, target, missed))
-        # A port for metrics, say: the pods of local lanes listen at one port.
-        is_reached = len(elsewhere) < len(ports)
-        for port, _, target, missed in elsewhere:
-            pod = missed[0].pods[0]
-            if is_reached and missed == behind:
-                reason = f"{target!r}: pods listen only at {pod.port} here; calls of it get 503"
-                port.note("targetPort", reason)
-            else:
-                reason = f"{target!r}: must be {pod.port}, the port of {pod}"
-                port.refuse("targetPort", reason)
-    return Service(
-        name,
-        namespace,
-        selector,
-        tuple(ports),
-        tuple(tcp_ports),
-        tuple(number for _, number, _, _ in elsewhere),
+        has_host_network = pod.flag("hostNetwork")
+        pod.known(kubernetes.POD)
+    own_annotations: dict[str, str] = document.body["metadata"].get("annotations") or {}
+    workload = Workload(
+        document.kind,
+        document.name,
+        document.namespace,
+        facts.labels,
+        {**own_annotations, **annotations},
+        containers,
+        replicas,
+        document.source(),
+        skipped,
     )
+    if has_host_network:
+        workload.without_sidecar = "hostNetwork"
+    elif "false" in (labels.get(_INJECT), annotations.get(_INJECT)):
+        workload.without_sidecar = f"{_INJECT}: false"
+    if workload.hop is not None:
+        _check_hop(workload, workload.hop, body)
+    elif replicas > _MAX_REPLICAS:
+        workload.left_out.append(f"{replicas - _MAX_REPLICAS} of {replicas} replicas")
+        workload.replicas = _MAX_REPLICAS
+    return workload
 
 
-def _reaches(workload: Workload, target: str) -> bool:
-    """Whether a Service's target, a number or a name, is the port that pods listen at."""
-    return dict(workload.port_names).get(target, target) == str(workload.pods[0].port)
-
-
-def _carries_http(number: int, name: str, app_protocol: str) -> bool:
-    """Whether a mesh routes what gets to a port as HTTP; it finds out where nothing is declared.
-
-    Source: Istio, "Protocol Selection".
-    """
-    known = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
-    declared = (known.get(app_protocol, app_protocol) or name).lower()
-    protocol = declared.partition("-")[0]
-    if protocol in _NOT_HTTP:
-        return False
-    return protocol in _HTTP or number not in _TCP_PORTS
+def _check_hop(workload: Workload, hop: Container, body: Fields) -> None:
+    """Find out where a hop listens, and what is wrong with its settings."""
+    if not 0 <= workload.replicas <= _MAX_REPLICAS:
+        reason = f"{workload.replicas}: must be from 0 to {_MAX_REPLICAS}"
+        body.object("spec").refuse("replicas", reason)
+        workload.replicas = 1
+    for name in hop.missing:
+        hop.fields.refuse("envFrom", f"there is no ConfigMap {name!r}")
+    try:
+        workload.port = Settings.from_env(dict(hop.env)).port
+    except SettingError as error:
+        hop.fields.refuse("env", f"invalid settings for mockservice: {error}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from mockservice.mesh.overrides import add_overrides, overrides_of
 from mockservice.probe.judge import ByMap, ByVersion
 from mockservice.propagation import HEADER_NAME, NEVER_CARRIED
 
@@ -43,8 +44,9 @@ def add_lanes(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         default=[],
-        help="judge by what these files, or folders of them, owe each lane",
+        help="judge by what these files, or folders of them, owe each lane; - is standard input",
     )
+    add_overrides(parser)
     add(
         "--baseline",
         metavar="VERSION",
@@ -86,7 +88,11 @@ def judge(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Judge
         from mockservice.mesh.load import load
         from mockservice.mesh.survey import read_lane_map
 
-        return ByMap(read_lane_map(load(options.manifests)))
+        mesh = load(options.manifests, recursive=options.recursive, overrides=overrides_of(options))
+        return ByMap(read_lane_map(mesh))
+    if options.recursive or options.calls:
+        option = "--recursive" if options.recursive else "--calls"
+        parser.error(f"{option}: must be with --manifests")
     return ByVersion(options.baseline, is_strict=options.strict)
 
 

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 from mockservice.chain import MAX_TREE
 from mockservice.mesh.blame import blame_call, blame_gateway
+from mockservice.mesh.hops import matched_headers
 from mockservice.mesh.matching import Request
 from mockservice.probe.result import (
+    TRACE_HEADERS,
     behind,
     branch_to,
     faults_of,
@@ -114,6 +116,9 @@ class Judge(Protocol):
             callee: what it calls, as a failure names it. None, or nothing that it calls: any call.
         """
 
+    def may_drop(self, hop: Hop, header: str) -> bool:
+        """Whether no lane is lost where a hop does not pass on a header, by lower-case name."""
+
     def kept(self, requests: int, without_lane: int) -> tuple[str, ...]:
         """What can be said where none of so many requests left its lane, and what cannot.
 
@@ -183,6 +188,10 @@ class ByVersion:
         """The lane whose pods are to answer a lane's calls from an app: the same lane."""
         return lane
 
+    def may_drop(self, hop: Hop, header: str) -> bool:  # noqa: ARG002
+        """Whether a hop need not pass on a header: hops are to pass on all of them."""
+        return False
+
     def kept(self, requests: int, without_lane: int) -> tuple[str, ...]:  # noqa: ARG002
         """What can be said where none of so many requests left its lane, and what cannot."""
         kept = "one version" if self.baseline is None else f"one version beside {self.baseline}"
@@ -214,6 +223,7 @@ class ByMap:
         self.notes: tuple[Note, ...] | None = lane_map.notes
         # What several lanes own is the baseline's, or the first one's.
         lanes = sorted(lane_map.lanes, key=lambda lane: lane.name != lane_map.baseline)
+        self._matched = matched_headers(lane_map.mesh.calls, lane_map.mesh.carriers)
         self._owners = {
             (app, version): lane.name
             for lane in reversed(lanes)
@@ -283,6 +293,11 @@ class ByMap:
             if owed is not None and not owed.is_own and owed.versions:
                 return self.lane_of_pods(app, min(owed.versions))
         return lane
+
+    def may_drop(self, hop: Hop, header: str) -> bool:
+        """Whether a hop is somebody's own process, and no rule needs a header of traces."""
+        is_replaced = self.lane_map.topology.is_replaced(hop.app, hop.version)
+        return is_replaced and header in TRACE_HEADERS and header not in self._matched
 
     def kept(self, requests: int, without_lane: int) -> tuple[str, ...]:
         """What can be said where none of so many requests left its lane, and what cannot."""
@@ -368,7 +383,9 @@ class ByMap:
         return blame_call(self.lane_map, lane, app, version, pair, given, got)
 
     def _callees(self, hop: Hop) -> list[str]:
-        return self.lane_map.topology.callees(hop.app)
+        """What a hop may call; empty where nobody knows."""
+        topology = self.lane_map.topology
+        return [] if topology.is_replaced(hop.app, hop.version) else topology.callees(hop.app)
 
 
 def _each_of(requests: int) -> str:

@@ -76,6 +76,8 @@ class Tally:
         self.received_first: Counter[str] = Counter()
         """Requests by header that the first hop received."""
         self.losses: Counter[Loss] = Counter()
+        self.dropped: dict[tuple[str, str], None] = {}
+        """Apps, and headers that they did not pass on and that no rule needs."""
         self.own_ms: dict[str, array[float]] = {}
         """Durations without the upstreams', in milliseconds, by app, of requests that did well."""
 
@@ -132,8 +134,14 @@ class Tally:
             self.received_first.update(hops[0].lane_headers.keys())
         losses: dict[Loss, None] = {}
         for taker, caller in zip(hops, tree.callers, strict=True):
-            if caller is not None and tells_headers(hops[caller]) and tells_headers(taker):
-                losses.update(dict.fromkeys(losses_between(hops[caller], taker)))
+            if caller is None or not (tells_headers(hops[caller]) and tells_headers(taker)):
+                continue
+            giver = hops[caller]
+            for loss in losses_between(giver, taker):
+                if self.judge.may_drop(giver, loss.header):
+                    self.dropped[giver.app, loss.header] = None
+                else:
+                    losses[loss] = None
         self.losses.update(losses.keys())
 
 

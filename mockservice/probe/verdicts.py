@@ -81,6 +81,7 @@ def isolation(tally: Tally) -> Verdict:
 
 def reach(notes: Iterable[Note]) -> Verdict:
     """Every lane can be entered, and the pods that no lane gets to are told."""
+    notes = [note for note in notes if not note.informs]
     ordered = sorted(notes, key=lambda note: not note.fails)
     if not ordered:
         return Verdict(REACH, True, ("every lane can be entered, every pod is some lane's",))
@@ -106,7 +107,16 @@ def propagation(tally: Tally, sent: Iterable[str]) -> Verdict:
     everywhere = [name for name in headers_received(tally) if _reached_all(tally, name)]
     reached = f"{', '.join(everywhere)} reached {', '.join(tally.told)}"
     holds = None if unheard or unknown else True
-    return Verdict(PROPAGATION, holds, (reached, *unheard, *unknown))
+    return Verdict(PROPAGATION, holds, (reached, *unheard, *unknown, *_dropped(tally)))
+
+
+def _dropped(tally: Tally) -> Iterator[str]:
+    """The headers that an app may drop, and did."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for app, name in sorted(tally.dropped):
+        names[app].append(name)
+    for app, dropped in names.items():
+        yield f"{app} drops {', '.join(dropped)}, which ends traces there but loses no lane"
 
 
 def headers_received(tally: Tally) -> list[str]:

@@ -62,7 +62,8 @@ class View:
     @property
     def notes(self) -> list[dict[str, Any]]:
         """What is to be told of the manifests: first the notes that make lanes fail."""
-        notes = sorted(self.judge.notes or (), key=lambda note: not note.fails)
+        told = (note for note in self.judge.notes or () if not note.informs)
+        notes = sorted(told, key=lambda note: not note.fails)
         return [{"text": str(note), "fails": note.fails} for note in notes[:MAX_NOTES]]
 
     def load(self, controls: Controls) -> Load:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mockservice.mesh.overrides import add_overrides, add_replace, overrides_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -43,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
         junit_file=options.junit,
         as_json=options.json,
         strict=options.strict,
+        recursive=options.recursive,
+        overrides=overrides_of(options),
     )
 
 
@@ -54,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("paths", metavar="PATH", nargs="+", type=Path, help="manifests, or a folder")
+    add("paths", metavar="PATH", nargs="+", type=Path, help="manifests, a folder, or -")
+    add_overrides(parser)
+    add_replace(parser)
     add("--cases", metavar="FILE", type=Path, help="hold these cases too: see docs/ci.md")
     add(
         "--save-cases",

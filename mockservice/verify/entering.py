@@ -105,7 +105,8 @@ async def _enter(gateway_url: str, lane_map: LaneMap, entrance: Entrance, reques
         f"{gateway_url}{entrance.path}",
         entrance.method,
         requests,
-        _CONCURRENCY,
+        # A process that answers in place of pods does so one by one.
+        1 if any(pod.replaced_by for pod in lane_map.mesh.pods) else _CONCURRENCY,
         headers=entrance.fields,
         timeout=_TIMEOUT,
     )

@@ -33,7 +33,7 @@ def show(verification: Verification) -> None:
     if table.row_count:
         console.print(table)
     for problem in verification.problems():
-        if github.is_running(os.environ):
+        if github.is_running(os.environ) and not problem.informs:
             console.print(Text(github.annotation(problem)))
             continue
         level = (problem.level, _COLOURS[problem.level])
@@ -45,7 +45,8 @@ def show_json(verification: Verification) -> None:
     """Print everything as one JSON document; annotations go to standard error."""
     if github.is_running(os.environ):
         for problem in verification.problems():
-            sys.stderr.write(github.annotation(problem) + "\n")
+            if not problem.informs:
+                sys.stderr.write(github.annotation(problem) + "\n")
     sys.stdout.write(json.dumps(verification.to_json()) + "\n")
 
 

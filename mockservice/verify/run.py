@@ -5,26 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
+from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mockservice.lanes.errors import LanesError
 from mockservice.lanes.local import LocalLanes
 from mockservice.mesh.errors import RefusedError
+from mockservice.probe.verdicts import PROPAGATION
 from mockservice.verify import report
 from mockservice.verify.case_results import judge_case
 from mockservice.verify.cases import read_cases
 from mockservice.verify.entering import Entered, enter
 from mockservice.verify.junit import junit, junit_of_failure
 from mockservice.verify.saving import saved
-from mockservice.verify.verification import Verification
+from mockservice.verify.verification import Problem, Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from mockservice.lanes.replacement import Replacement
     from mockservice.mesh.lane_map import Entrance, LaneMap
+    from mockservice.mesh.overrides import Overrides
     from mockservice.verify.cases import Case
+
+_UP_TIMEOUT: Final = 10.0
+"""Seconds that a process gets to listen which answers in place of pods."""
+_POLL: Final = 0.1
 
 
 def run(
@@ -35,6 +44,8 @@ def run(
     junit_file: Path | None = None,
     as_json: bool = False,
     strict: bool = False,
+    recursive: bool = False,
+    overrides: Overrides | None = None,
 ) -> int:
     """Verify and report; see `mockservice.verify.command.main`."""
     verification, exit_code = None, 2
@@ -42,7 +53,8 @@ def run(
     if not problems:
         try:
             cases = [] if cases_file is None else read_cases(cases_file)
-            verification = asyncio.run(_until_signal(paths, cases, strict))
+            lanes = LocalLanes(paths, strict=strict, recursive=recursive, overrides=overrides)
+            verification = asyncio.run(_until_signal(lanes, cases))
         except RefusedError as error:
             problems = error.problems
         except LanesError as error:
@@ -94,8 +106,8 @@ async def verify(gateway_url: str, lane_map: LaneMap, cases: Sequence[Case] = ()
     )
 
 
-async def _until_signal(paths: list[Path], cases: list[Case], strict: bool) -> Verification:
-    verifying = asyncio.create_task(_verify(paths, cases, strict))
+async def _until_signal(lanes: LocalLanes, cases: list[Case]) -> Verification:
+    verifying = asyncio.create_task(_verify(lanes, cases))
 
     def on_signal(number: int) -> None:
         if verifying.cancelling():
@@ -108,9 +120,47 @@ async def _until_signal(paths: list[Path], cases: list[Case], strict: bool) -> V
     return await verifying
 
 
-async def _verify(paths: list[Path], cases: list[Case], strict: bool) -> Verification:
-    async with LocalLanes(paths, strict=strict) as lanes:
-        return await verify(lanes.gateway_url, lanes.lane_map, cases)
+async def _verify(lanes: LocalLanes, cases: list[Case]) -> Verification:
+    async with lanes:
+        await until_up(lanes.replacements)
+        found = await verify(lanes.gateway_url, lanes.lane_map, cases)
+        remarks = without_calls(lanes.replacements, lanes.lane_map)
+        return replace(found, remarks=tuple(remarks))
+
+
+async def until_up(replacements: list[Replacement]) -> None:
+    """Wait until all processes listen that answer in place of pods.
+
+    Raises:
+        LanesError: one does not, within a while.
+    """
+    for replacement in replacements:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_UP_TIMEOUT):
+                while not await replacement.is_up():
+                    await asyncio.sleep(_POLL)
+                continue
+        named = ", ".join(dict.fromkeys(one.pod.app for one in replacement.joined))
+        raise LanesError(
+            f"--replace: {named}: nothing listens at {replacement.url} within {_UP_TIMEOUT:g} s;"
+            f" start it with http_proxy={replacement.proxy_url}"
+        )
+
+
+def without_calls(replacements: list[Replacement], lane_map: LaneMap) -> Iterator[Problem]:
+    """Processes that made no calls by their proxies: it is not known whether they carry lanes."""
+    for replacement in replacements:
+        requests = sum(one.requests for one in replacement.joined)
+        apps = dict.fromkeys(one.pod.app for one in replacement.joined)
+        owing = [app for app in apps if lane_map.topology.callees(app)]
+        if requests and owing and not any(one.calls for one in replacement.joined):
+            callees = dict.fromkeys(one for app in owing for one in lane_map.topology.callees(app))
+            text = (
+                f"{', '.join(owing)} at {replacement.url} called nothing by its proxy in"
+                f" {requests} requests, but is to call {', '.join(callees)}: start it with"
+                f" http_proxy={replacement.proxy_url}, or say --calls {owing[0]}="
+            )
+            yield Problem("error", PROPAGATION, text)
 
 
 def _unwritable(save_file: Path | None, junit_file: Path | None) -> list[str]:

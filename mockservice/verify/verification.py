@@ -43,13 +43,16 @@ class Problem:
     text: str
     source: Source | None = None
     """What in the manifests did it."""
+    informs: bool = False
+    """Whether nothing is amiss."""
 
     @property
     def located(self) -> str:
         """The text, with file and line of the source."""
-        if self.source is None or (place := f"{self.source.path}:{self.source.line}") in self.text:
+        if self.source is None or self.informs:
             return self.text
-        return f"{self.text}; see {place}"
+        place = f"{self.source.path}:{self.source.line}"
+        return self.text if place in self.text else f"{self.text}; see {place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class Verification:
     cases: tuple[CaseResult, ...] = ()
     entered_for_cases: tuple[Entered, ...] = ()
     """What cases ask for beside the entrances of the map; judged by the cases, and for leaks."""
+    remarks: tuple[Problem, ...] = ()
+    """What else is wrong, seen beside the requests."""
 
     @property
     def hold(self) -> bool:
@@ -140,13 +145,13 @@ class Verification:
 
     def problems(self) -> list[Problem]:
         """What is wrong, then what should be known; each once."""
-        found = [*_leak_problems(self._all), *_verdict_problems(self.entered)]
+        found = [*_leak_problems(self._all), *_verdict_problems(self.entered), *self.remarks]
         if not self.entered:
             text = "no request gets through the gateway: none of its routes can be entered"
             found.append(Problem("error", REACH, text))
         for note in self.lane_map.notes:
             level: Literal["error", "note"] = "error" if note.fails else "note"
-            found.append(Problem(level, REACH, note.text, note.source))
+            found.append(Problem(level, REACH, note.text, note.source, note.informs))
         for result in self.cases:
             if not result.holds:
                 case = result.case

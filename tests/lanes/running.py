@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -84,6 +85,19 @@ class RunningLanes:
 def versions_in(text: str) -> str:
     """The versions in a chain, in order."""
     return " ".join(re.findall(r"version: ([^,]+),", text))
+
+
+def free_port(first: int | None = None) -> int:
+    """A port that is free, as is the one that `--replace` gives to the proxy of its process."""
+    for port in range(first or 20000 + os.getpid() % 9000, 40000):
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 10000))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def is_running(pid: int) -> bool:

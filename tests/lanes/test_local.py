@@ -138,10 +138,10 @@ async def test_a_call_to_no_service_of_the_manifests_is_told_so(tmp_path: Path) 
 async def test_what_cannot_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
     logged: list[str] = []
     lanes = LocalLanes(
-        [write(tmp_path / "mock.yaml", *PLAIN, {**service("x"), "kind": "Pod"})],
+        [write(tmp_path / "mock.yaml", *PLAIN, {**service("x"), "kind": "Endpoint"})],
         log=lambda name, line: logged.append(f"{name} {line}"),
     )
-    with pytest.raises(RefusedError, match="Pod x: kind: not supported by local lanes"):
+    with pytest.raises(RefusedError, match="Endpoint x: kind: not supported by local lanes"):
         await lanes.__aenter__()
     assert lanes.pods == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import shutil
 import threading
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mockservice.lanes.watch import Watch
 from tests.chance import is_plausible
 from tests.lanes.building import (
     CHAIN,
@@ -39,6 +41,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 WATCH = ("--watch",)
+
+
+async def test_edits_in_folders_of_folders_are_seen_on_request(tmp_path: Path) -> None:
+    file = tmp_path / "inside" / "deep" / "a.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("a: 1\n")
+    flat, deep = Watch([tmp_path]), Watch([tmp_path], recursive=True)
+    file.write_text("a: 12\n")
+    await asyncio.wait_for(deep.change(), 10)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(flat.change(), 1)
 
 
 @contextmanager

@@ -1,0 +1,379 @@
+"""A process that somebody runs in place of an app's pods: what it does becomes part of the chain.
+
+What is called on its behalf passes through here twice: its requests on the way in, and its own
+calls on the way out. So a service that knows nothing of chains shows up in them as a hop, with the
+headers that it received, and with the chains that its calls came back with:
+
+    caller -> sidecar -> here -> process -> here (its http_proxy) -> sidecar -> upstream
+
+The process answers one request at a time. What it calls meanwhile belongs to that request, whatever
+headers it sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from multidict import CIMultiDict
+from yarl import URL
+
+from mockservice.chain import JSON_TYPE, MAX_HOPS, TEXT_TYPE, Chain, Failure, Hop
+from mockservice.lanes.errors import LanesError
+from mockservice.propagation import (
+    HOPS_HEADER,
+    NEVER_CARRIED,
+    REMAINING_HEADER,
+    Propagation,
+    trace_id_of,
+    values_by_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from typing import Self
+
+    from mockservice.lanes.addresses import Place
+    from mockservice.mesh.model import Pod
+
+    _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+PROXY_OFFSET: Final = 10000
+"""What the port of its proxy has more than that of the process; less, where that is too much."""
+_MAX_PORT: Final = 65535
+_LOOPBACK: Final = "127.0.0.1"
+_MAX_BODY: Final = 16 * 1024 * 1024
+"""Bytes of an answer to the process that are read at most."""
+_MAX_REASON: Final = 200
+_CONNECT_TIMEOUT: Final = 2.0
+_SHUTDOWN_TIMEOUT: Final = 1.0
+
+_HOPS: Final = HOPS_HEADER.decode()
+_REMAINING: Final = REMAINING_HEADER.decode()
+_KEY: Final = "x-mock-replaced"
+"""Asks another replaced process for its own answer, and names the chain that belongs to it."""
+_OWN: Final = frozenset({_HOPS, _REMAINING, _KEY})
+_HOP_BY_HOP: Final = frozenset(name.decode() for name in NEVER_CARRIED) - {
+    "host",
+    "expect",
+    "accept",
+    "accept-encoding",
+    *_OWN,
+}
+
+
+@dataclass(slots=True)
+class _Visit:
+    """A request that the process is answering."""
+
+    pod: Pod
+    place: Place
+    passed: tuple[str, ...]
+    """The ids of the hops before it, and its own."""
+    remaining: int | None
+    chains: dict[str, Chain] = field(default_factory=dict)
+    """What its calls came back with, each kind once."""
+
+
+@dataclass(slots=True)
+class Joined:
+    """A pod in whose place the process answers."""
+
+    pod: Pod
+    place: Place
+    hop_id: str = field(default_factory=lambda: secrets.token_hex(4))
+    requests: int = 0
+    """Answered in its place."""
+    calls: int = 0
+    """Made by the process meanwhile, by way of its proxy."""
+    server: web.ServerRunner | None = field(default=None, repr=False)
+
+
+class Replacement:
+    """One process, and all pods in whose place it answers.
+
+    Args:
+        url: of the process.
+        chains: where all replacements of these lanes leave what belongs to their answers.
+    """
+
+    def __init__(self, url: str, chains: dict[str, Chain]) -> None:
+        self.url = url
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port or 80
+        offset = PROXY_OFFSET if self._port + PROXY_OFFSET <= _MAX_PORT else -PROXY_OFFSET
+        self.proxy_url = f"http://{_LOOPBACK}:{self._port + offset}"
+        """What the `http_proxy` of the process must be."""
+        self.joined: list[Joined] = []
+        self._propagation = Propagation()
+        self._chains = chains
+        self._turn = asyncio.Lock()
+        self._visits: list[_Visit] = []
+        self._exits = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Listen for what the process calls.
+
+        Raises:
+            LanesError: the port is in use.
+        """
+        async with AsyncExitStack() as exits:
+            self._client = await exits.enter_async_context(
+                ClientSession(
+                    connector=TCPConnector(limit=0),
+                    timeout=ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
+                    cookie_jar=DummyCookieJar(),
+                    auto_decompress=False,
+                )
+            )
+            port = urlsplit(self.proxy_url).port or 0
+            try:
+                runner = await _listen(self._call, _LOOPBACK, port)
+            except OSError as error:
+                reason = f"the sidecar of {self.url} cannot listen at {self.proxy_url}"
+                raise LanesError(f"{reason}: {(error.strerror or str(error)).lower()}") from None
+            exits.push_async_callback(runner.cleanup)
+            self._exits = exits.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
+
+    def carry(self, lane_headers: Iterable[str]) -> None:
+        """Tell of these headers too, in lower case, whether they were received."""
+        self._propagation = Propagation(lane_headers)
+
+    async def join(self, pod: Pod, place: Place) -> Joined:
+        """Answer in place of a pod from now on."""
+        joined = Joined(pod, place)
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            return await self._answer(joined, request)
+
+        joined.server = await _listen(answer, place.ip, place.port)
+        self.joined.append(joined)
+        return joined
+
+    async def leave(self, joined: Joined) -> None:
+        """Answer no longer in place of a pod."""
+        self.joined.remove(joined)
+        if joined.server is not None:
+            await joined.server.cleanup()
+
+    async def is_up(self) -> bool:
+        """Whether the process listens."""
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                _, writer = await asyncio.open_connection(self._host, self._port)
+            writer.close()
+            return True
+        return False
+
+    async def _answer(self, joined: Joined, request: web.BaseRequest) -> web.StreamResponse:
+        """Let the process answer a request that gets to one of its pods."""
+        passed = tuple(filter(None, request.headers.get(_HOPS, "").split(",")))
+        if joined.hop_id in passed or len(passed) >= MAX_HOPS:
+            failure = Failure(joined.pod.app, "loop", "already in this chain")
+            return _as_chain(request, 508, Chain(error=failure))
+        remaining = request.headers.get(_REMAINING, "")
+        visit = _Visit(
+            joined.pod,
+            joined.place,
+            (*passed, joined.hop_id),
+            int(remaining) if remaining.isdigit() else None,
+        )
+        joined.requests += 1
+        start = perf_counter()
+        async with self._turn_of(visit):
+            try:
+                status, response = await self._forward(request, visit, start)
+            except (ClientError, OSError) as error:
+                failure = Failure(joined.pod.app, "unreachable", self._reason(error))
+                return _as_chain(request, 502, Chain(error=failure))
+        joined.calls += len(visit.chains)
+        if response is not None:
+            return response
+        return _as_chain(request, status, self._chain(visit, request, status, start))
+
+    @asynccontextmanager
+    async def _turn_of(self, visit: _Visit) -> AsyncIterator[None]:
+        """Wait for the turn of a request; one that the process itself has caused does not wait."""
+        under_way = {one.passed[-1] for one in self._visits}
+        async with AsyncExitStack() as exits:
+            if under_way.isdisjoint(visit.passed[:-1]):
+                await exits.enter_async_context(self._turn)
+            self._visits.append(visit)
+            try:
+                yield
+            finally:
+                self._visits.remove(visit)
+
+    async def _forward(
+        self, request: web.BaseRequest, visit: _Visit, start: float
+    ) -> tuple[int, web.StreamResponse | None]:
+        """Send a request on to the process; None where only the status of its answer counts."""
+        url = URL(f"{self.url}{request.raw_path}", encoded=True)
+        async with self._client.request(
+            request.method,
+            url,
+            headers=_end_to_end(request.headers),
+            data=request.content if request.body_exists else None,
+            allow_redirects=False,
+        ) as answer:
+            # A 304 has no body (RFC 9110 section 15.4.5), and the chain is the body.
+            status = answer.status if answer.status >= 300 and answer.status != 304 else 200
+            if _wants_chain(request):
+                async for _ in answer.content.iter_any():
+                    pass
+                return status, None
+            response = web.StreamResponse(status=answer.status, headers=_end_to_end(answer.headers))
+            key = secrets.token_hex(8) if _KEY in request.headers else None
+            if key is not None:
+                response.headers[_KEY] = key
+            await response.prepare(request)
+            async for part in answer.content.iter_any():
+                await response.write(part)
+            if key is not None:
+                self._chains[key] = self._chain(visit, request, status, start)
+            await response.write_eof()
+            return status, response
+
+    def _chain(self, visit: _Visit, request: web.BaseRequest, status: int, start: float) -> Chain:
+        """The chain that begins with the process."""
+        carried = [
+            (name, value)
+            for name, value in request.raw_headers
+            if self._propagation.carries(name.lower())
+        ]
+        chains = tuple(visit.chains.values())
+        hop = Hop(
+            visit.pod.app,
+            visit.pod.version,
+            visit.place.ip,
+            status,
+            round((perf_counter() - start) * 1000, 3),
+            {name: ", ".join(values) for name, values in values_by_name(carried).items()},
+            trace_id_of(carried),
+            upstreams=chains if len(chains) > 1 else (),
+        )
+        if len(chains) != 1:
+            return Chain((hop,))
+        (rest,) = chains
+        return Chain((hop, *rest.hops), rest.error, rest.upstream_body)
+
+    async def _call(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Send on what the process calls, by the sidecar of the pod in whose place it answers."""
+        target = request.raw_path
+        if not target.startswith("http://"):
+            text = f"this is the http_proxy of {self.url}: it takes calls of http URLs only\n"
+            return web.Response(status=501, text=text)
+        visit = self._visits[-1] if self._visits else None
+        if visit is None and not self.joined:
+            return web.Response(status=503, text="no pod is replaced\n")
+        place = self.joined[0].place if visit is None else visit.place
+        headers = _end_to_end(request.headers)
+        if "*/*" in headers.get("Accept", "*/*"):
+            # Only so hops tell the headers that they received.
+            headers["Accept"] = JSON_TYPE
+        headers[_KEY] = "1"
+        if visit is not None:
+            headers[_HOPS] = ",".join(visit.passed)
+            if visit.remaining is not None:
+                headers[_REMAINING] = str(max(0, visit.remaining - 1))
+        host = urlsplit(target).hostname or target
+        try:
+            async with self._client.request(
+                request.method,
+                URL(target, encoded=True),
+                headers=headers,
+                data=request.content if request.body_exists else None,
+                allow_redirects=False,
+                proxy=f"http://{place.ip}:{place.outbound}",
+            ) as answer:
+                body = bytearray()
+                async for part in answer.content.iter_any():
+                    body += part
+                    if len(body) > _MAX_BODY:
+                        raise ClientError(f"an answer of more than {_MAX_BODY} bytes")
+        except (ClientError, OSError) as error:
+            return web.Response(status=502, text=f"{error}\n")
+        if visit is not None:
+            chain = self._chains.pop(answer.headers.get(_KEY, ""), None)
+            if chain is None:
+                chain = _read(host, answer.status, answer.content_type, bytes(body))
+            visit.chains.setdefault(_outline(chain), chain)
+        return web.Response(
+            status=answer.status, headers=_end_to_end(answer.headers), body=bytes(body)
+        )
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, OSError):
+            return f"nothing listens at {self.url}"
+        return f"{self.url} does not answer: {error or type(error).__name__}"[:_MAX_REASON]
+
+
+async def _listen(handler: _Handler, ip: str, port: int) -> web.ServerRunner:
+    # A client that leaves gives up its turn.
+    server = web.Server(handler, handler_cancellation=True, access_log=None)
+    runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, ip, port, reuse_address=True).start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    return runner
+
+
+def _wants_chain(request: web.BaseRequest) -> bool:
+    """Whether a chain is asked for: by a hop or a probe, and not by another replaced process."""
+    if _KEY in request.headers:
+        return False
+    agent = request.headers.get("User-Agent", "")
+    return _HOPS in request.headers or agent.startswith("mockservice/")
+
+
+def _as_chain(request: web.BaseRequest, status: int, chain: Chain) -> web.Response:
+    """A chain as answer, in the form that is asked for."""
+    if JSON_TYPE in request.headers.get("Accept", "").lower():
+        return web.Response(status=status, body=chain.to_json(), content_type=JSON_TYPE)
+    headers = {"Content-Type": TEXT_TYPE}
+    return web.Response(status=status, body=str(chain).encode(), headers=headers)
+
+
+def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """The headers that go on (RFC 9110 section 7.6.1), without those of mock hops."""
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    left_out = _HOP_BY_HOP | _OWN | named
+    kept = ((name, value) for name, value in headers.items() if name.lower() not in left_out)
+    return CIMultiDict(kept)
+
+
+def _read(host: str, status: int, content_type: str, body: bytes) -> Chain:
+    """The chain that came back from a call of a host."""
+    chain = None
+    if content_type == JSON_TYPE:
+        with suppress(ValueError):
+            chain = Chain.from_json(body)
+    text = body.decode("utf-8", "replace")
+    if chain is None:
+        chain = Chain.from_text(text)
+    if chain.hops or chain.error is not None:
+        return chain
+    if status < 300:
+        return Chain(upstream_body=text or None)
+    reason = f"{status} {' '.join(text.split())}"[:_MAX_REASON].rstrip()
+    return Chain(error=Failure(host, "unreachable", reason))
+
+
+def _outline(chain: Chain) -> str:
+    """What tells one call from others: the hops, whichever replica they are."""
+    tree = chain.tree()
+    hops = [f"{hop.app}({hop.version})" for hop in tree.hops]
+    return " ".join([*hops, *(f"{end.error} {end.upstream_body}" for end in tree.ends)])
