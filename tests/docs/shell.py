@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TIMEOUT: Final = 30.0
 """Seconds that a command gets to print what its page shows, on a busy machine."""
 
-_COPIED: Final = ("docs", "k8s", "compose.yaml")
+_COPIED: Final = ("docs", "k8s", "tests/bookinfo", "compose.yaml")
 _END: Final = "-- exit code "
 
 # Commands come by descriptor 3, each ended by a NUL byte, so that none can read the next ones.
