@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from mockservice.manifests.hosts import most_specific
 from mockservice.manifests.inventory import containers, kind_of
-from mockservice.manifests.kinds import WORKLOADS
+from mockservice.manifests.kinds import DESTINATION_RULE, VIRTUAL_SERVICE, WORKLOADS
 from mockservice.mesh.model import Note
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mockservice.manifests.documents import Document
 
 CONFIG_MAP: Final = "ConfigMap"
+_SERVICE_ENTRY: Final = "networking.istio.io/ServiceEntry"
 
 # They are there so that others can be: nothing to tell.
 _SILENT: Final = frozenset({"Namespace"})
@@ -22,7 +24,7 @@ _MAY_CHANGE_LANES: Final = frozenset(
     {
         "extensions.istio.io/WasmPlugin",
         "networking.istio.io/EnvoyFilter",
-        "networking.istio.io/ServiceEntry",
+        _SERVICE_ENTRY,
         "networking.istio.io/Sidecar",
         "networking.istio.io/WorkloadEntry",
         "networking.istio.io/WorkloadGroup",
@@ -56,6 +58,35 @@ _READ_GROUPS: Final = frozenset(
         "networking.istio.io",
     }
 )
+
+
+def without_outside(documents: Iterable[Document]) -> tuple[list[Document], list[Note]]:
+    """Leave out rules that are about hosts outside of the mesh only: those of a ServiceEntry."""
+    documents = list(documents)
+    outside = {
+        host
+        for document in documents
+        if kind_of(document) == _SERVICE_ENTRY
+        for host in _hosts(document, "hosts")
+    }
+    kept, notes = [], []
+    for document in documents:
+        fields = {DESTINATION_RULE: "host", VIRTUAL_SERVICE: "hosts"}
+        field = fields.get(kind_of(document))
+        hosts = [] if field is None else _hosts(document, field)
+        if hosts and all(most_specific(host, outside) for host in hosts):
+            text = f"{document.kind} {document.name}: left out: its hosts are outside of the mesh"
+            notes.append(Note(text, document.source(f"spec.{field}")))
+        else:
+            kept.append(document)
+    return kept, notes
+
+
+def _hosts(document: Document, field: str) -> list[str]:
+    """The hosts that a document names in a field of `spec`, which nobody has checked yet."""
+    spec = document.body.get("spec")
+    value = spec.get(field) if isinstance(spec, dict) else None
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
 def look_at_kinds(

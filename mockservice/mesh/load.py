@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mockservice.manifests.checks import check
 from mockservice.manifests.documents import ManifestError, read
 from mockservice.manifests.kustomization import look_at
+from mockservice.mesh.elsewhere import without_outside
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.translate import translate
 
@@ -43,9 +45,11 @@ def load(
         documents = read(paths, recursive=recursive)
     except ManifestError as error:
         raise RefusedError(str(error).splitlines()) from None
+    documents, outside = without_outside(documents)
     if problems := check(documents):
         raise RefusedError([str(problem) for problem in problems])
     mesh = translate(documents, overrides)
+    mesh = replace(mesh, notes=(*mesh.notes, *outside))
     if strict and (noted := [note.located for note in mesh.notes if not note.informs]):
         raise RefusedError(noted)
     for needed, found in (("a workload", mesh.pods), ("a route at a Gateway", mesh.gateway)):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mockservice.manifests.documents import Source
     from mockservice.mesh.lane_map import LaneMap
+    from mockservice.probe.consistency import Inconsistency
     from mockservice.probe.judge import Leak
     from mockservice.verify.case_results import CaseResult
     from mockservice.verify.entering import Entered
@@ -227,20 +228,22 @@ def _placed(one: Entered, name: str, reason: str) -> str:
 def _leak_problems(entered: Iterable[Entered]) -> Iterator[Problem]:
     """The leaks, those of one cause in one line; then the calls that went several ways."""
     counts: defaultdict[tuple[str, str, Source | None], Counter[Leak]] = defaultdict(Counter)
-    several_ways: dict[Problem, None] = {}
+    several_ways: defaultdict[Inconsistency, Counter[str]] = defaultdict(Counter)
     for one in entered:
         tally = one.findings.tally
         for leak, count in tally.leaks.items():
             told = replace(leak, chain="", reason="")
             counts[leak.app, leak.reason, leak.source][told] += count
         for inconsistency in tally.consistency.inconsistencies():
-            several_ways[Problem("error", ISOLATION, str(inconsistency))] = None
+            several_ways[replace(inconsistency, versions=())].update(dict(inconsistency.versions))
     for (_, reason, source), leaks in sorted(counts.items(), key=lambda one: -one[1].total()):
         said = _listed([str(leak) for leak, _ in leaks.most_common()])
         because = f": {reason}" if reason else ""
         text = f"{said}{because} ({requests_text(leaks.total())})"
         yield Problem("error", ISOLATION, text, source)
-    yield from several_ways
+    for calls, seen in several_ways.items():
+        told_of_all = replace(calls, versions=tuple(seen.most_common()))
+        yield Problem("error", ISOLATION, str(told_of_all))
 
 
 def _verdict_problems(entered: Iterable[Entered]) -> Iterator[Problem]:

@@ -405,6 +405,25 @@ def test_between_pods_subsets_of_a_headless_service_do_not_count(tmp_path: Path)
     assert any("db is headless: DNS names the pod of each call" in text for text in notes(mesh))
 
 
+def test_rules_of_hosts_outside_of_the_mesh_are_left_out(tmp_path: Path) -> None:
+    google = "www.googleapis.com"
+    entry = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": "google"},
+        "spec": {"hosts": ["*.googleapis.com"]},
+    }
+    route = [gateway(), at_gateway({"route": [to("web.default.svc.cluster.local")]})]
+    rules = [subsets(google), between_pods(google, {"route": [to(google)]})]
+    file = write(tmp_path / "own.yaml", service("web"), workload("web"), *route, entry, *rules)
+    mesh = load([file])
+    assert mesh.calls == ()
+    assert notes(mesh)[-2:] == [
+        "DestinationRule www: left out: its hosts are outside of the mesh",
+        "VirtualService www: left out: its hosts are outside of the mesh",
+    ]
+
+
 def test_hooks_of_helm_are_left_out(tmp_path: Path) -> None:
     test = workload("web-test", "Pod", {"app": "web"})
     test["metadata"]["annotations"] = {"helm.sh/hook": "test"}

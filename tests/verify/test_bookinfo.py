@@ -69,6 +69,9 @@ async def test_its_lanes_are_those_of_its_routes(tmp_path: Path) -> None:
         verification = await verify(lanes.gateway_url, lanes.lane_map)
         assert not verification.hold
         assert len(seen(verification)["-"]) == 3
+        (error,) = [one.text for one in verification.problems() if one.level == "error"]
+        assert error.startswith("after productpage(v1), reviews is v")
+        assert error.endswith("requests: no rule keeps the lane at reviews")
 
 
 def test_it_is_verified_from_standard_input_and_by_a_file_of_calls(
@@ -77,6 +80,7 @@ def test_it_is_verified_from_standard_input_and_by_a_file_of_calls(
     files = [*sorted(BOOKINFO.glob("*.yaml")), BOOKINFO / "routes" / "reviews-by-user.yaml"]
     together = tmp_path / "all.yaml"
     together.write_text("---\n".join(file.read_text() for file in files))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     with together.open() as piped:
         monkeypatch.setattr("sys.stdin", piped)
         assert main(["-", "--calls", str(CALLS)]) == 0
@@ -86,3 +90,7 @@ def test_it_is_verified_from_standard_input_and_by_a_file_of_calls(
         "note: Deployment reviews-v2: runs as the mock reviews(v2), by labels app and version;"
         " calls ratings, by --calls; port 9080, by Service reviews"
     ) in lines
+    # Where all is well, there is nothing to annotate.
+    warned = [line.partition("::")[2] for line in lines if line.startswith("::warning ")]
+    assert any("ServiceAccount bookinfo-details, " in line for line in warned)
+    assert not any("runs as the mock" in line for line in warned)
