@@ -50,6 +50,8 @@ _MAX_PORT: Final = 65535
 _LOOPBACK: Final = "127.0.0.1"
 _MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes of an answer to the process that are read at most."""
+_MAX_CHAINS: Final = 1000
+"""Chains that wait for the answer that they belong to, at most."""
 _MAX_REASON: Final = 200
 _CONNECT_TIMEOUT: Final = 2.0
 _SHUTDOWN_TIMEOUT: Final = 1.0
@@ -186,7 +188,7 @@ class Replacement:
             joined.pod,
             joined.place,
             (*passed, joined.hop_id),
-            int(remaining) if remaining.isdigit() else None,
+            int(remaining[:9]) if remaining.isascii() and remaining.isdigit() else None,
         )
         joined.requests += 1
         start = perf_counter()
@@ -240,6 +242,9 @@ class Replacement:
             async for part in answer.content.iter_any():
                 await response.write(part)
             if key is not None:
+                while len(self._chains) >= _MAX_CHAINS:
+                    # Nobody has fetched it.
+                    del self._chains[next(iter(self._chains))]
                 self._chains[key] = self._chain(visit, request, status, start)
             await response.write_eof()
             return status, response
