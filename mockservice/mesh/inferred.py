@@ -146,7 +146,8 @@ class _Reader:
         likeliest = [self._likeliest_names(destinations) for destinations in led.values()]
         names = Counter(name for found in likeliest for name in found)
         draft = Draft("baseline")
-        if names and not _differ(names, likeliest):
+        # Beside other lanes, a baseline that differs from app to app is a slip.
+        if names and (self._drafts or not _differ(names, likeliest)):
             at = Counter(subset.name for subset in self._mesh.subsets)
             name = max(names, key=lambda one: (names[one], at[one]))
             same = next((one for one in self._drafts if one.name == name), None)

@@ -245,3 +245,21 @@ def test_without_rules_between_pods_there_are_no_lanes_and_a_note_says_so() -> N
     assert [note.text for note in lane_map.notes] == [
         "no lanes: no rule between pods matches a header or a caller's labels"
     ]
+
+
+def test_without_lanes_each_app_may_have_a_default_of_its_own(tmp_path: Path) -> None:
+    """No subset is that of most apps: none of their names is that of the baseline."""
+    objects = [
+        *pods(),
+        *(named(app, v1="v1", v2="v2", v3="v3") for app in HOSTS),
+        enters(by("mocka", "v1")),
+        calls("mockb", by("mockb", "v3")),
+        calls("mockc", by("mockc", "v2")),
+    ]
+    write(tmp_path / "mock.yaml", objects)
+    (lane,) = read_lane_map(load([tmp_path])).lanes
+    assert {app: str(owed) for app, owed in lane.owed.items()} == {
+        "mocka": "v1",
+        "mockb": "v3",
+        "mockc": "v2",
+    }
