@@ -123,7 +123,7 @@ class Upstreams:
             match = _URL.fullmatch(part) or _ADDRESS.fullmatch(part)
             if match is None and name.upper().endswith(_OF_HOSTS):
                 match = re.fullmatch(_HOST, part)
-            service = match and self._named(match["host"], workload.namespace)
+            service = match and self._called(match["host"], workload.namespace)
             if match is None or service is None:
                 continue
             parts = match.groupdict()
@@ -133,6 +133,13 @@ class Upstreams:
             if port in service.ports and port is not None:
                 path = parts.get("path") if scheme in _HTTP_PORTS else None
                 yield Upstream(service, port, path or "/", f"variable {name}", is_certain=False)
+
+    def _called(self, host: str, namespace: str) -> Service | None:
+        """The Service of a host, which may also be that of one pod behind a headless Service."""
+        if service := self._named(host, namespace):
+            return service
+        behind = self._named(host.partition(".")[2], namespace)
+        return behind if behind is not None and behind.is_headless else None
 
     def _named(self, host: str, namespace: str) -> Service | None:
         """The Service that a caller in a namespace means by a host, as DNS on a cluster does."""

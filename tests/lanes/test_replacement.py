@@ -20,7 +20,7 @@ from mockservice.lanes.report import JsonReport, TextReport
 from mockservice.mesh.overrides import Overrides, replacement
 from mockservice.verify import run
 from mockservice.verify.run import until_up, verify, without_calls
-from tests.lanes.building import write
+from tests.lanes.building import set_env, write
 from tests.lanes.running import free_port
 from tests.verify.shop import IN_BASE, IN_BLUE, shop
 
@@ -225,6 +225,22 @@ async def test_verify_does_not_wait_for_ever(
     )
     async with cart.running():
         await until_up(lanes.replacements)
+
+
+async def test_an_edit_moves_it_to_the_new_pods(lanes: LocalLanes, cart: Cart) -> None:
+    objects = shop()
+    set_env(objects, "cart", generation="2")
+    write(lanes.paths[0], *objects)
+    assert await lanes.reload()
+    (replaced,) = lanes.replacements
+    assert [one.pod.name for one in replaced.joined] == ["cart-base-0", "cart-blue-0"]
+    async with (
+        cart.running(),
+        aiohttp.ClientSession() as client,
+        client.get(f"{lanes.gateway_url}/shop") as response,
+    ):
+        chain = Chain.from_text(await response.text())
+    assert " -> ".join(f"{hop.app}({hop.version})" for hop in chain.hops) == IN_BASE
 
 
 async def test_processes_that_call_each_other_get_real_answers(tmp_path: Path) -> None:

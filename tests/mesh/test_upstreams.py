@@ -39,6 +39,8 @@ OTHERS = [
     workload("db", "StatefulSet", ports=(5432,)),
     service("both", (9000, 8080), (80, 8080)),
     workload("both"),
+    service("queue", (9092, 9092), clusterIP="None"),
+    workload("queue", "StatefulSet", ports=(9092,)),
 ]
 
 
@@ -56,6 +58,8 @@ OTHERS = [
         ("A", "jdbc:postgresql://db/shop", "http://db:5432/"),
         ("A", "orders:8080, db:5432", "http://orders:8080/,http://db:5432/"),
         ("ORDERS_HOST", "orders", "http://orders:8080/"),
+        ("A", "queue-0.queue:9092,queue-1.queue.default.svc:9092", "http://queue:9092/"),
+        ("A", "http://any.orders:8080", None),
         # A port that the Service does not have, another host, a word, and where telemetry goes.
         ("A", "http://orders", None),
         ("A", "http://example.com:8080", None),
@@ -209,7 +213,7 @@ def test_a_replaced_app_has_one_pod_of_each_workload(tmp_path: Path) -> None:
     overrides = Overrides(replaced=(replacement(f"web={url}/"),))
     mesh_of(tmp_path, web, *OTHERS)
     mesh = translate(read([tmp_path / "own.yaml"]), overrides)
-    assert [(str(pod), pod.replaced_by) for pod in mesh.pods][-1] == ("db-0", None)
+    assert [(str(pod), pod.replaced_by) for pod in mesh.pods][-1] == ("queue-0", None)
     assert [str(pod) for pod in mesh.pods if pod.replaced_by == url] == ["web-0"]
     wrong = Overrides(replaced=(replacement(f"web/v1={url}"),))
     with pytest.raises(RefusedError, match=r"web has no version 'v1'; there is only latest"):
