@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-import mockservice
 from mockservice.lanes.addresses import Network, Place
 from mockservice.lanes.asking import is_ready
 from mockservice.lanes.envoy import GATEWAY_IP, configuration, sidecar_name
@@ -46,9 +44,6 @@ _REPLACEMENT_POLL: Final = 1.0
 _RESTART_DELAY: Final = 1.0
 _MAX_RESTART_DELAY: Final = 30.0
 
-# Lets the hops import this package even if it is not installed.
-_PYTHONPATH: Final = str(Path(mockservice.__file__).parents[1])
-
 
 @dataclass(eq=False, slots=True)
 class LocalPod:
@@ -73,12 +68,7 @@ class LocalPod:
         urls = [url.strip() for url in env.get("upstream_url", "").split(",")]
         if not all(url.startswith("https:") for url in urls):
             env["upstream_proxy"] = f"http://{place.ip}:{place.outbound}"
-        return env | {"PYTHONPATH": _PYTHONPATH}
-
-    @property
-    def command(self) -> list[str]:
-        """What the pod's process runs."""
-        return [sys.executable, "-P", "-m", "mockservice", "serve"]
+        return env
 
 
 class LocalLanes:
@@ -289,7 +279,7 @@ class LocalLanes:
         Raises:
             LanesError: the process ends or takes too long.
         """
-        child = await self._processes.start(str(running.pod), running.command, running.env)
+        child = await self._processes.start_pod(str(running.pod), running.env)
         running.child = child
         self._changed()
         with suppress(TimeoutError):

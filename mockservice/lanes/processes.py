@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from mockservice.lanes.fork_server import ForkServer
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from mockservice.lanes.fork_server import Fork
 
 Log = Callable[[str, str], None]
 """Called with the name of a process and a line of its output."""
@@ -34,12 +40,19 @@ def _drop(_name: str, _line: str) -> None:
 
 
 class Child:
-    """A running process."""
+    """A running process, and the stream of its output."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Log) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: asyncio.subprocess.Process | Fork,
+        output: asyncio.StreamReader,
+        log: Log,
+    ) -> None:
         self.name = name
         self.last_lines: list[str] = []
         self._process = process
+        self._output = output
         self._log = log
         self._reading = asyncio.create_task(self._read())
 
@@ -57,20 +70,19 @@ class Child:
     async def stop(self, grace: float) -> None:
         """Send SIGTERM, and SIGKILL if the process still runs after `grace` seconds."""
         with suppress(ProcessLookupError):
-            self._process.terminate()
+            self._process.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(grace):
                 await self.wait()
         except TimeoutError:
             with suppress(ProcessLookupError):
-                self._process.kill()
+                self._process.send_signal(signal.SIGKILL)
             await self.wait()
 
     async def _read(self) -> None:
-        stream = self._process.stdout
-        while stream is not None:
+        while True:
             try:
-                line = await stream.readline()
+                line = await self._output.readline()
             except ValueError:
                 continue  # longer than the limit
             if not line:
@@ -94,6 +106,7 @@ class Processes:
             stdout=subprocess.DEVNULL,
             process_group=0,
         )
+        self._fork_server = ForkServer(self._guard.pid)
 
     async def start(
         self, name: str, command: list[str], env: Mapping[str, str], logged: bool = True
@@ -108,10 +121,32 @@ class Processes:
             process_group=self._guard.pid,
             limit=_MAX_LINE,
         )
-        return Child(name, process, self._log if logged else _drop)
+        assert process.stdout is not None
+        return Child(name, process, process.stdout, self._log if logged else _drop)
+
+    async def start_pod(self, name: str, env: Mapping[str, str]) -> Child:
+        """Start a hop with only these environment variables.
+
+        Raises:
+            LanesError: it cannot be started.
+        """
+        reading, writing = os.pipe()
+        output = asyncio.StreamReader(limit=_MAX_LINE)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(reading, "rb", 0)
+        )
+        try:
+            process = await self._fork_server.fork(name, env, writing)
+        except BaseException:
+            transport.close()
+            raise
+        finally:
+            os.close(writing)
+        return Child(name, process, output, self._log)
 
     def close(self) -> None:
         """Kill all remaining processes and remove the folder."""
+        self._fork_server.close()
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         self._guard.wait()

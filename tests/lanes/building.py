@@ -76,6 +76,13 @@ def set_env(objects: list[Json], app: str, **env: str) -> None:
             container["env"] += [{"name": name, "value": value} for name, value in env.items()]
 
 
+# Of these the hop itself finds out, at its start, that it cannot run.
+UNFIT = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+}
+
+
 def gateway(*hosts: str) -> Json:
     """The ingress gateway."""
     return {

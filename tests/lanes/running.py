@@ -77,9 +77,13 @@ class RunningLanes:
         return self.process.wait(TIMEOUT)
 
     def children(self) -> list[int]:
-        """The processes that it has started."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(child) for task in tasks for child in task.read_text().split()]
+        """The processes that it has started, and those that these have started."""
+        return descendants(self.process.pid)
+
+    def pod(self, name: str) -> int:
+        """The process of a pod."""
+        [pid] = (pid for pid in self.children() if name_of(pid) == name)
+        return pid
 
 
 def versions_in(text: str) -> str:
@@ -98,6 +102,23 @@ def free_port(first: int | None = None) -> int:
                 continue
             return port
     raise AssertionError("no port is free")
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, those that these have started, and so on."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return children + [one for child in children for one in descendants(child)]
+
+
+def parent_of(pid: int) -> int:
+    """The process that has started this one (proc_pid_stat(5))."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def name_of(pid: int) -> str:
+    """The name of a process (proc_pid_comm(5))."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def is_running(pid: int) -> bool:

@@ -9,16 +9,17 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lanes.building import MOCKA, at_gateway, between_pods, chain, gateway, to, write
-from tests.lanes.running import TIMEOUT, is_running, lanes
+from tests.lanes.running import TIMEOUT, is_running, lanes, name_of
 from tests.running import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.lanes.conftest import MoveTo
 
 pytestmark = pytest.mark.slow
@@ -47,7 +48,8 @@ def test_a_signal_drains_everything_and_exits_0(
 ) -> None:
     with lanes(manifests, folder=tmp_path) as running:
         children = running.children()
-        assert len(children) == 5  # three pods, Envoy, and the guard of them all
+        # Three pods, what they are forked off, Envoy, and the guard of them all.
+        assert len(children) == 6
         assert running.versions() == "v1 v1 v1"
         assert running.stop(number) == 0
     assert not any(map(is_running, children))
@@ -71,16 +73,11 @@ def test_strict_refuses_what_has_no_effect(tmp_path: Path) -> None:
 def test_nothing_survives_sigkill(manifests: Path, tmp_path: Path) -> None:
     with lanes(manifests, folder=tmp_path) as running:
         children = running.children()
-        assert len(children) == 5
+        assert len(children) == 6
         assert all(map(is_running, children))
         running.stop(signal.SIGKILL)
         wait_until(lambda: not any(map(is_running, children)))
         assert not list(tmp_path.glob("lanes-*"))
-
-
-def name_of(pid: int) -> str:
-    """The name of a process's program."""
-    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def slow(path: Path, delay: str) -> Path:
@@ -122,12 +119,7 @@ def test_a_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
 def test_a_pod_that_ends_is_started_again(move_to: MoveTo) -> None:
     running = move_to(*PLAIN)
     before = len(running.events)
-    pod = next(
-        child
-        for child in running.children()
-        if b"app=mockb" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-    )
-    os.kill(pod, signal.SIGKILL)
+    os.kill(running.pod("mockb-v1-0"), signal.SIGKILL)
     pods = running.wait_for("pods", before)["pods"]
     states = {pod["app"]: pod["state"] for pod in pods}
     assert states == {"mocka": "ready", "mockb": "restarting", "mockc": "ready"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ from mockservice.mesh.errors import RefusedError
 from tests.lanes.building import (
     CHAIN,
     MOCKA,
+    UNFIT,
     at_gateway,
     chain,
     gateway,
@@ -23,7 +27,14 @@ from tests.lanes.building import (
     to,
     write,
 )
-from tests.lanes.running import versions_in
+from tests.lanes.running import (
+    TIMEOUT,
+    descendants,
+    is_running,
+    name_of,
+    parent_of,
+    versions_in,
+)
 from tests.lanes.test_lanes import TRACE_ID, permissive
 
 if TYPE_CHECKING:
@@ -148,12 +159,30 @@ async def test_what_cannot_run_is_refused_before_anything_starts(tmp_path: Path)
 
 async def test_a_pod_that_cannot_start_ends_the_start(tmp_path: Path) -> None:
     broken = deepcopy(PLAIN)
-    # Python itself refuses to start with that.
-    set_env(broken, "mockb", PYTHONHASHSEED="nonsense")
+    set_env(broken, "mockb", **UNFIT)
     lanes = LocalLanes([write(tmp_path / "mock.yaml", *broken)])
-    with pytest.raises(LanesError, match=r"^mockb-v1-0 does not start: .*PYTHONHASHSEED"):
+    reason = "OTEL_EXPORTER_OTLP_PROTOCOL='grpc': must be http/protobuf"
+    with pytest.raises(LanesError, match=f"^mockb-v1-0 does not start: .*{reason}"):
         await lanes.__aenter__()
     assert lanes.pods == []
+
+
+async def test_pods_are_started_again_even_if_what_they_are_forked_off_is_killed(
+    tmp_path: Path,
+) -> None:
+    others = descendants(os.getpid())
+    async with LocalLanes([write(tmp_path / "mock.yaml", *PLAIN)]) as lanes:
+        own = set(descendants(os.getpid())).difference(others)
+        [pod] = (pid for pid in own if name_of(pid) == "mocka-v1-0")
+        os.kill(parent_of(pod), signal.SIGKILL)
+        async with asyncio.timeout(TIMEOUT):
+            while [one.state for one in lanes.pods] != ["restarting"] * 3:
+                await asyncio.sleep(0.02)
+            assert not is_running(pod)
+            async with aiohttp.ClientSession(lanes.gateway_url) as session:
+                while (await session.get("/mock")).status != 200:
+                    await asyncio.sleep(0.02)
+        assert await get(f"{lanes.gateway_url}/mock") == "v1 v1 v1"
 
 
 async def test_another_trace_header_counts_on_connections_that_are_kept(

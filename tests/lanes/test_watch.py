@@ -19,6 +19,7 @@ from tests.chance import is_plausible
 from tests.lanes.building import (
     CHAIN,
     MOCKA,
+    UNFIT,
     at_gateway,
     between_pods,
     chain,
@@ -213,10 +214,9 @@ def test_a_pod_that_does_not_start_changes_nothing(move_to: MoveTo) -> None:
     running = move_to(*chain(mocka="v1", mockb="v1", mockc="v1"), *way_in)
     before = len(running.events)
     broken = chain(mocka="v1", mockb="v1 v2", mockc="v1")
-    # Python itself refuses to start with that.
     for item in broken:
         if item["metadata"]["name"] == "mockb-v2":
-            set_env([item], "mockb", PYTHONHASHSEED="nonsense")
+            set_env([item], "mockb", **UNFIT)
     write(running.path, *broken, *way_in)
     refused = running.wait_for("refused", before)
     assert "mockb-v2-0 does not start" in refused["problems"][0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 from collections import Counter
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ from unittest.mock import patch
 import yaml
 
 from mockservice.lanes.errors import LanesError
-from mockservice.lanes.local import LocalLanes, LocalPod
+from mockservice.lanes.local import LocalLanes
+from mockservice.lanes.processes import Child, Processes
 from mockservice.manifests.documents import read
 from mockservice.mesh.errors import RefusedError
 from mockservice.probe.load import Load, send
@@ -30,7 +32,7 @@ from mockservice.verify.verification import CASES
 from tests.mutants.mutations import Mutant, mutants
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from mockservice.mesh.lane_map import Entrance
@@ -161,13 +163,14 @@ class Sound:
 @contextmanager
 def dropping(app: str, header: str) -> Iterator[None]:
     """Let the pods of an app not carry a header, in lanes that start meanwhile."""
-    ordinary: property = LocalPod.__dict__["command"]
+    ordinary = Processes.start_pod
 
-    def command(pod: LocalPod) -> list[str]:
-        usual: list[str] = ordinary.__get__(pod)
-        return [*usual[:2], "-c", _FORGETFUL, header] if pod.pod.app == app else usual
+    async def start_pod(processes: Processes, name: str, env: Mapping[str, str]) -> Child:
+        if env["app"] != app:
+            return await ordinary(processes, name, env)
+        return await processes.start(name, [sys.executable, "-P", "-c", _FORGETFUL, header], env)
 
-    with patch.object(LocalPod, "command", property(command)):
+    with patch.object(Processes, "start_pod", start_pod):
         yield
 
 

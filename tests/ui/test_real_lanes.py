@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +19,7 @@ from tests.ui.rules import PERMISSIVE, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from playwright.sync_api import Locator, Page
 
@@ -41,15 +41,6 @@ def versions_of(chain: str) -> str:
 def whole(count: Locator) -> int:
     """A count that the page shows."""
     return int((count.text_content() or "").replace(",", ""))
-
-
-def process_of(running: RunningLanes, app: str, version: str) -> int:
-    """The process of a pod."""
-    for child in running.children():
-        env = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        if f"app={app}".encode() in env and f"version={version}".encode() in env:
-            return child
-    raise AssertionError(f"no process of {app} {version}")
 
 
 def test_shares_a_weight_edit_and_a_killed_pod_are_seen(browsing: Browsing, tmp_path: Path) -> None:
@@ -82,7 +73,7 @@ def test_shares_a_weight_edit_and_a_killed_pod_are_seen(browsing: Browsing, tmp_
             assert not is_plausible(seen(page, "v2"), COUNT, 0.5)
             expect(page.locator("#failure-list")).to_have_text("")
 
-            os.kill(process_of(running, "mockb", "v2"), signal.SIGKILL)
+            os.kill(running.pod("mockb-v2-0"), signal.SIGKILL)
             failed = page.locator("#pods .failed")
             expect(failed).to_have_count(1)
             expect(nodes(page, "v2", "mockb").and_(failed)).to_have_count(1)

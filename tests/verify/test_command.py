@@ -7,20 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from mockservice.verify.command import main
-from tests.lanes.building import set_env, write
-from tests.lanes.running import TIMEOUT, is_running
+from tests.lanes.building import UNFIT, set_env, write
+from tests.lanes.running import TIMEOUT, descendants, is_running
 from tests.running import wait_until
 from tests.verify.shop import IN_BLUE, shop, without_blue_rule_of, without_lanes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Refused = Callable[..., list[str]]
 
@@ -108,8 +108,7 @@ def test_a_folder_without_lanes_is_told_why(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_lanes_that_do_not_start_end_with_1(tmp_path: Path) -> None:
     broken = without_lanes()
-    # Python itself refuses to start with that.
-    set_env(broken, "stock", PYTHONHASHSEED="nonsense")
+    set_env(broken, "stock", **UNFIT)
     junit = tmp_path / "junit.xml"
     result = run(write(tmp_path / "shop.yaml", *broken), "--junit", junit)
     assert (result.returncode, result.stdout) == (1, "")
@@ -133,8 +132,7 @@ def test_a_signal_ends_all_that_runs(number: int, tmp_path: Path) -> None:
     children: list[int] = []
 
     def has_started_pods() -> bool:
-        tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
-        children[:] = [int(child) for task in tasks for child in task.read_text().split()]
+        children[:] = descendants(process.pid)
         return len(children) > 3
 
     wait_until(has_started_pods)
