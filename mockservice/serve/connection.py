@@ -11,7 +11,7 @@ import re
 from collections import deque
 from contextlib import suppress
 from itertools import chain
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, cast
 
 import httptools
 
@@ -75,9 +75,17 @@ _MAX_HOP_IDS_SIZE: Final = 1024
 _REMAINING_VALUE: Final = re.compile(rb"[0-9]{1,9}")
 
 # How a request header is treated.
-_IGNORED, _CARRIED, _LIST, _HOPS, _REMAINING, _ACCEPT, _HOST, _LENGTH, _ENCODING, _EXPECT = range(
-    10
-)
+_IGNORED: Final = 0
+_CARRIED: Final = 1
+_LIST: Final = 2
+"""Carried, too; the treatments that follow are not."""
+_HOPS: Final = 3
+_REMAINING: Final = 4
+_ACCEPT: Final = 5
+_HOST: Final = 6
+_LENGTH: Final = 7
+_ENCODING: Final = 8
+_EXPECT: Final = 9
 _CONNECTION: Final = 10
 _TREATMENTS: Final = {
     **dict.fromkeys(LISTS, _LIST),
@@ -161,19 +169,13 @@ class ServerState(Protocol):
         """The response head of `answer`; `connection` is the `Connection` header, if any."""
 
 
-class _Cycle(NamedTuple):
-    """A request in the pipeline, and how to respond to it."""
+class _BadRequest(NamedTuple):
+    """A bad request in the pipeline."""
 
-    request: Request | None
-    """None: the request is bad."""
-    refusal: Answer | None = None
-    """The answer to a bad request."""
-    keep_alive: bool = False
-    """Whether the connection stays open after the response."""
-    is_http_1_0: bool = False
-    """Whether the response must say keep-alive, which HTTP/1.0 does not assume."""
-    is_head: bool = False
-    """Whether the response has no body (RFC 9110 section 9.3.2)."""
+    refusal: Answer
+    method: str
+    """Empty: the method is not known."""
+    connection: Literal["close"] = "close"
 
 
 class _BadRequestError(Exception):
@@ -191,25 +193,29 @@ class Connection(asyncio.Protocol):
         "_body_size",
         "_call",
         "_client_ip",
-        "_cycle",
+        "_current",
         "_discards_input",
         "_eof_received",
         "_expects_continue",
         "_first_bytes",
         "_head_size",
+        "_header_names",
         "_headers",
+        "_host",
         "_in_head",
         "_input",
         "_is_queued",
         "_is_running",
+        "_lane_headers",
         "_last_used",
         "_length",
-        "_next_cycle",
+        "_next",
         "_parser",
         "_pipeline",
         "_reading_paused",
         "_request_started",
         "_server",
+        "_special",
         "_transport",
         "_url",
         "_wants_json",
@@ -224,16 +230,20 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: ServerState) -> None:
         # Per-connection state.
         self._server = server
+        self._header_names = server.header_names
         self._parser = httptools.HttpRequestParser(self)
         self._input = b""
         self._discards_input = False
         self._eof_received = False
         self._last_used = server.loop.time()
 
-        # Pipeline: the cycle that is being answered, and those that wait for it.
-        self._cycle: _Cycle | None = None
+        self._host = b""
+        """The last `Host` that was found valid."""
+
+        # Pipeline: the request that is being answered, and those that wait for it.
+        self._current: Request | _BadRequest | None = None
         self._call: Cancelable | None = None
-        self._pipeline: deque[_Cycle] = deque()
+        self._pipeline: deque[Request | _BadRequest] = deque()
         self._is_running = False
         self._is_queued = False
 
@@ -252,7 +262,7 @@ class Connection(asyncio.Protocol):
     def is_busy(self) -> bool:
         """Whether a request is being received or answered."""
         return bool(
-            self._cycle or self._pipeline or self._input or self._request_started is not None
+            self._current or self._pipeline or self._input or self._request_started is not None
         )
 
     def close(self) -> None:
@@ -279,7 +289,7 @@ class Connection(asyncio.Protocol):
         elif self._eof_received and self._call is not None:
             if now - self._last_used > _HALF_CLOSED:
                 self._call.cancel()
-        elif self._request_started is not None and not self._cycle and not self._pipeline:
+        elif self._request_started is not None and not self._current and not self._pipeline:
             if now - self._request_started > REQUEST_TIMEOUT:
                 self._refuse(408, f"no whole request within {REQUEST_TIMEOUT:g} s")
                 self._run()
@@ -314,7 +324,7 @@ class Connection(asyncio.Protocol):
         # A client that half-closes still gets its answers.
         self._eof_received = True
         self._last_used = self._server.loop.time()
-        has_work = bool(self._cycle or self._pipeline or self._input)
+        has_work = bool(self._current or self._pipeline or self._input)
         return has_work and not self._transport.is_closing()
 
     # Flow control.
@@ -349,13 +359,13 @@ class Connection(asyncio.Protocol):
             return
         self._is_running = True
         has_answered = has_parsed = False
-        while not self._cycle and not self._writing_paused:
+        while not self._current and not self._writing_paused:
             if self._pipeline:
                 if has_answered:
                     self._is_queued = True
                     break
                 has_answered = True
-                self._start_cycle(self._pipeline.popleft())
+                self._start(self._pipeline.popleft())
             elif self._input and not self._discards_input:
                 if has_parsed:
                     self._is_queued = True
@@ -367,7 +377,7 @@ class Connection(asyncio.Protocol):
         self._is_running = False
         if self._is_queued:
             self._server.run_queue.add(self)
-        if self._cycle or self._writing_paused or self._is_queued:
+        if self._current or self._writing_paused or self._is_queued:
             self._pause_reading()
         elif self._eof_received:
             self._transport.close()
@@ -375,24 +385,27 @@ class Connection(asyncio.Protocol):
             self._reading_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-        is_next = not self._cycle and not self._pipeline
+        is_next = not self._current and not self._pipeline
         if self._expects_continue and is_next and not self._transport.is_closing():
             self._expects_continue = False
             self._transport.write(_CONTINUE)
 
-    def _start_cycle(self, cycle: _Cycle) -> None:
-        self._cycle = cycle
-        if cycle.request is not None:
-            call = self._server.answer(cycle.request, self._end_cycle)
-            if self._cycle is not None:
-                self._call = call
-        elif cycle.refusal is not None:
-            self._end_cycle(cycle.refusal)
+    def _start(self, request: Request | _BadRequest) -> None:
+        self._current = request
+        if isinstance(request, _BadRequest):
+            self._end(request.refusal)
+            return
+        call = self._server.answer(request, self._end)
+        if self._is_answering():
+            self._call = call
 
-    def _end_cycle(self, answer: Answer) -> None:
+    def _is_answering(self) -> bool:
+        return self._current is not None
+
+    def _end(self, answer: Answer) -> None:
         """Send `answer`, then continue with the next request."""
-        cycle, self._cycle = cast("_Cycle", self._cycle), None
-        self._call = None
+        request = cast("Request | _BadRequest", self._current)
+        self._current = self._call = None
         transport = self._transport
         if transport.is_closing():
             return
@@ -400,13 +413,11 @@ class Connection(asyncio.Protocol):
         if self._request_started is not None:
             # The next request had to wait for this answer: its timeout starts now.
             self._request_started = self._last_used
-        keep_alive = cycle.keep_alive and not self._server.is_draining
-        connection = (
-            "" if keep_alive and not cycle.is_http_1_0 else "keep-alive" if keep_alive else "close"
-        )
+        connection = "close" if self._server.is_draining else request.connection
         head = self._server.head(answer, connection)
-        transport.write(head if cycle.is_head else head + answer.body)
-        if not keep_alive:
+        # RFC 9110 section 9.3.2.
+        transport.write(head if request.method == "HEAD" else head + answer.body)
+        if connection == "close":
             self._linger()
         self._run()
 
@@ -426,12 +437,12 @@ class Connection(asyncio.Protocol):
         """Put the answer to a bad request into the pipeline; it closes the connection."""
         # Once there is a target, the method is known.
         has_method = self._request_started is not None and self._url
-        is_head = bool(has_method) and self._parser.get_method() == b"HEAD"
+        method = self._parser.get_method().decode("ascii") if has_method else ""
         self._discards_input = True
         self._request_started = None
         self._input = b""
         refusal = self._server.refuse(status, reason, self._wants_json)
-        self._pipeline.append(_Cycle(None, refusal, is_head=is_head))
+        self._pipeline.append(_BadRequest(refusal, method))
 
     # Parsing.
 
@@ -474,7 +485,7 @@ class Connection(asyncio.Protocol):
                 self._refuse(505, _VERSIONS)
             elif isinstance(cause, _BadRequestError):
                 self._refuse(cause.status, str(cause))
-            elif self._pipeline and not self._pipeline[-1].keep_alive:
+            elif self._pipeline and self._pipeline[-1].connection == "close":
                 # Bytes after the last request of a connection are discarded.
                 self._input = b""
                 self._discards_input = True
@@ -523,6 +534,8 @@ class Connection(asyncio.Protocol):
         self._request_started = self._server.loop.time()
         self._url = self._first_bytes = b""
         self._headers: Headers = []
+        self._lane_headers: Headers = []
+        self._special: list[tuple[int, bytes]] = []
         self._in_head = True
         self._head_size = 0
         self._length = self._body_size = 0
@@ -537,20 +550,31 @@ class Connection(asyncio.Protocol):
         size = len(name) + len(value)
         if size > MAX_LINE:
             raise _BadRequestError(400, f"a header of more than {MAX_LINE} bytes")
-        if self._in_head:
-            if len(self._headers) == MAX_HEADERS:
-                raise _BadRequestError(400, f"more than {MAX_HEADERS} headers")
-            # llhttp keeps the whitespace after a value (RFC 9110 section 5.5).
-            self._headers.append((name, value.rstrip(b" \t")))
-        else:
+        if not self._in_head:
             # A trailer, which is discarded.
             self._head_size += size
             if self._head_size > 2 * MAX_HEAD:
                 raise _BadRequestError(400, f"trailers of more than {MAX_HEAD} bytes")
+            return
+        headers = self._headers
+        if len(headers) == MAX_HEADERS:
+            raise _BadRequestError(400, f"more than {MAX_HEADERS} headers")
+        # llhttp keeps the whitespace after a value (RFC 9110 section 5.5).
+        header = (name, value.rstrip(b" \t"))
+        headers.append(header)
+        # `get` is faster than an index, which finds `__missing__` by name.
+        treatment = self._header_names.get(name)
+        if treatment is None:
+            treatment = self._header_names[name]
+        if treatment:
+            if treatment <= _LIST:
+                self._lane_headers.append(header)
+            if treatment != _CARRIED:
+                self._special.append((treatment, header[1]))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._next_cycle = self._check_head()
+        self._next = self._check_head()
 
     def on_body(self, body: bytes) -> None:
         self._expects_continue = False
@@ -561,51 +585,46 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         self._request_started = None
         self._expects_continue = False
-        self._pipeline.append(self._next_cycle)
+        self._pipeline.append(self._next)
 
     # Checks of the request head.
 
-    def _check_head(self) -> _Cycle:
-        """The cycle of the request whose head is complete.
+    def _check_head(self) -> Request:
+        """The request whose head is complete.
 
         Raises:
             _BadRequestError: the request is to be refused.
         """
         parser = self._parser
-        lane_headers: Headers = []
+        lane_headers = self._lane_headers
         hop_ids: tuple[bytes, ...] = ()
         remaining: int | None = None
         hosts = codings = length = members = lists_size = hop_ids_size = 0
         expects = False
         options = b""
-        header_names = self._server.header_names
-        for header in self._headers:
-            treatment = header_names[header[0]]
-            if treatment == _CARRIED:
-                lane_headers.append(header)
-            elif treatment == _LIST:
-                lane_headers.append(header)
-                members += header[1].count(b",") + 1
-                lists_size += len(header[1]) + 1
-            elif treatment == _HOPS:
-                hop_ids += tuple(header[1].split(b",", _MAX_HOP_IDS))
-                hop_ids_size += len(header[1])
-            elif treatment == _ACCEPT:
-                self._wants_json = self._wants_json or b"application/json" in header[1].lower()
+        for treatment, value in self._special:
+            if treatment == _LIST:
+                members += value.count(b",") + 1
+                lists_size += len(value) + 1
             elif treatment == _HOST:
-                hosts += 1 if _HOST_VALUE.fullmatch(header[1]) else 2
+                hosts += 1 if value == self._host or self._is_host(value) else 2
+            elif treatment == _ACCEPT:
+                self._wants_json = self._wants_json or b"application/json" in value.lower()
+            elif treatment == _HOPS:
+                hop_ids += tuple(value.split(b",", _MAX_HOP_IDS))
+                hop_ids_size += len(value)
             elif treatment == _LENGTH:
-                length = int(header[1])
+                length = int(value)
             elif treatment == _ENCODING:
-                codings += 1 if header[1].lower() == b"chunked" else 2
+                codings += 1 if value.lower() == b"chunked" else 2
             elif treatment == _EXPECT:
-                expects = header[1].lower() == b"100-continue"
+                expects = value.lower() == b"100-continue"
             elif treatment == _REMAINING:
-                if not _REMAINING_VALUE.fullmatch(header[1]):
+                if not _REMAINING_VALUE.fullmatch(value):
                     raise _BadRequestError(400, "not the number of hops that remain")
-                remaining = min(int(header[1]), MAX_TREE)
-            elif treatment == _CONNECTION and header[1] not in _NAMES_NO_HEADER:
-                options += b",%b" % header[1]
+                remaining = min(int(value), MAX_TREE)
+            elif treatment == _CONNECTION and value not in _NAMES_NO_HEADER:
+                options += b",%b" % value
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise _BadRequestError(400, _VERSIONS)
@@ -639,7 +658,8 @@ class Connection(asyncio.Protocol):
         self._expects_continue = expects and has_body and version == "1.1"
         # llhttp does not parse the body of a request for an upgrade.
         skips_body = has_body and parser.should_upgrade()
-        request = Request(
+        keep_alive = parser.should_keep_alive() and not skips_body
+        return Request(
             method,
             self._target(method),
             self._headers,
@@ -648,13 +668,15 @@ class Connection(asyncio.Protocol):
             self._wants_json,
             self._client_ip,
             remaining,
+            # HTTP/1.0 does not assume keep-alive.
+            "close" if not keep_alive else "keep-alive" if version == "1.0" else "",
         )
-        return _Cycle(
-            request,
-            keep_alive=parser.should_keep_alive() and not skips_body,
-            is_http_1_0=version == "1.0",
-            is_head=method == "HEAD",
-        )
+
+    def _is_host(self, value: bytes) -> bool:
+        if not _HOST_VALUE.fullmatch(value):
+            return False
+        self._host = value
+        return True
 
     def _target(self, method: str) -> str:
         """Path and query, without scheme and authority (RFC 9112 section 3.2)."""
