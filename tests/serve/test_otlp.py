@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,11 +23,12 @@ from opentelemetry.trace import (
 )
 
 from mockservice.serve.telemetry import otlp
+from mockservice.serve.telemetry.trace_context import TraceContext
 from tests.running import Peer, new_address, ok, peer, read_head, request, running, wait_until
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import pytest
 
@@ -67,7 +68,15 @@ def test_the_encoding_is_the_sdks(
     attributes: dict[str, otlp.Value],
     status: Status,
 ) -> None:
-    encoded = otlp.encode(name, kind, context, parent, start, end, attributes, status)
+    encoded = otlp.encode(
+        otlp.encode_name(name, kind),
+        TraceContext.of(context),
+        None if parent is None else TraceContext.of(parent),
+        start,
+        end,
+        [otlp.attribute(key, value) for key, value in attributes.items()],
+        otlp.encode_status(status),
+    )
     span = ReadableSpan(
         name,
         context,
@@ -79,15 +88,14 @@ def test_the_encoding_is_the_sdks(
         end_time=end,
     )
     expected = encode_spans([span]).resource_spans[0].scope_spans[0].spans
-    assert list(ScopeSpans.FromString(encoded.message).spans) == list(expected)
-    assert encoded.context is context
+    assert list(ScopeSpans.FromString(encoded).spans) == list(expected)
 
 
 def test_a_span_may_have_text_that_is_not_unicode() -> None:
-    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1))
-    attributes: dict[str, otlp.Value] = {"url.path": b"/\xff".decode("utf-8", "surrogateescape")}
-    encoded = otlp.encode("GET", SpanKind.SERVER, context, None, 1, 2, attributes, Status())
-    [span] = ScopeSpans.FromString(encoded.message).spans
+    path = otlp.attribute("url.path", b"/\xff".decode("utf-8", "surrogateescape"))
+    name, status = otlp.encode_name("GET", SpanKind.SERVER), otlp.encode_status(Status())
+    context = TraceContext(b"%032x" % 1, b"%016x" % 1, flags=1)
+    [span] = ScopeSpans.FromString(otlp.encode(name, context, None, 1, 2, [path], status)).spans
     assert span.attributes[0].value.string_value == r"/\udcff"
 
 
@@ -110,22 +118,18 @@ def test_a_full_queue_is_logged_once_and_drops_the_oldest_spans(
     exported: list[str] = []
 
     class Hanging(otlp.Exporter):
-        def export(self, spans: Sequence[ReadableSpan | otlp.EncodedSpan]) -> SpanExportResult:
-            exported.extend(
-                span.message.decode() for span in spans if isinstance(span, otlp.EncodedSpan)
-            )
+        def export(self, spans: Sequence[ReadableSpan | bytes]) -> SpanExportResult:
+            exported.extend(span.decode() for span in spans if isinstance(span, bytes))
             exporting.set()
             release.wait(10)
             return SpanExportResult.SUCCESS
 
     processor = otlp.Processor(Hanging(Resource({}), "test", "1"))
-    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(1))
-    on_end = cast("Callable[[otlp.EncodedSpan], None]", processor.on_end)
     for number in range(8):
-        on_end(otlp.EncodedSpan(context, b"%d" % number))
+        processor.add(b"%d" % number)
     assert exporting.wait(10)
     for number in range(100, 200):
-        on_end(otlp.EncodedSpan(context, b"%d" % number))
+        processor.add(b"%d" % number)
     release.set()
     processor.shutdown()  # type: ignore[no-untyped-call]
     assert exported == [str(number) for number in (*range(8), *range(192, 200))]

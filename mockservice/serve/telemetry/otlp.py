@@ -9,10 +9,10 @@ variables are the SDK's. Field numbers: opentelemetry-proto,
 from __future__ import annotations
 
 import struct
+from binascii import unhexlify
 from contextlib import suppress
-from functools import lru_cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import requests
 import urllib3
@@ -24,17 +24,21 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.trace import SpanContext, SpanKind, Status
+    from opentelemetry.trace import SpanKind, Status
+
+    from mockservice.serve.telemetry.trace_context import TraceContext
 
 Value = str | int | tuple[str, ...]
 """The value of a span's attribute."""
 
-# SpanFlags: "is remote" is known, and true.
-_HAS_IS_REMOTE: Final = 0x100
-_IS_REMOTE: Final = 0x200
+# SpanFlags: whether the parent is remote is known; that it is.
+_FLAGS: Final = b"\x85\x01" + struct.pack("<I", 0x100)
+_FLAGS_REMOTE: Final = b"\x85\x01" + struct.pack("<I", 0x100 | 0x200)
+# Start and end, each after its tag.
+_TIMES: Final = struct.Struct("<BQBQ")
 
 _MAX_ANSWER: Final = 64 * 1024
 """Cap on a collector's answer, in bytes."""
@@ -42,50 +46,64 @@ _QUIET: Final = 60.0
 """Seconds between two warnings about a full queue."""
 
 
-class EncodedSpan(NamedTuple):
-    """An ended span, encoded."""
+class Attribute(NamedTuple):
+    """An attribute of a span."""
 
-    context: SpanContext
-    """Tells the span processor whether the span is sampled."""
-    message: bytes
-    """The span, encoded as a field of `ScopeSpans`."""
+    name: str
+    value: Value
+    encoded: bytes
+    """A `KeyValue`, as a field of the span."""
+
+
+def attribute(name: str, value: Value) -> Attribute:
+    """Encode an attribute. Those that come with every request are worth keeping."""
+    return Attribute(
+        name, value, _field(9, _field(1, name.encode()) + _field(2, _any_value(value)))
+    )
 
 
 def encode(
-    name: str,
-    kind: SpanKind,
-    context: SpanContext,
-    parent: SpanContext | None,
+    name: bytes,
+    context: TraceContext,
+    parent: TraceContext | None,
     start: int,
     end: int,
-    attributes: Mapping[str, Value],
-    status: Status,
-) -> EncodedSpan:
-    """Encode an ended span. `start` and `end` are nanoseconds since the epoch."""
-    flags = _HAS_IS_REMOTE
-    parts = [
-        b"\x0a\x10",
-        context.trace_id.to_bytes(16, "big"),
-        b"\x12\x08",
-        context.span_id.to_bytes(8, "big"),
-    ]
-    if context.trace_state:
-        parts.append(_field(3, context.trace_state.to_header().encode()))
+    attributes: Iterable[Attribute],
+    status: bytes,
+) -> bytes:
+    """Encode an ended span as a field of `ScopeSpans`.
+
+    Args:
+        name: the result of `encode_name`.
+        context: the span's own.
+        parent: its parent's; None for the first span of a trace.
+        start: nanoseconds since the epoch.
+        end: nanoseconds since the epoch.
+        attributes: with different names.
+        status: the result of `encode_status`.
+    """
+    parts = [b"\x0a\x10", unhexlify(context.trace_id), b"\x12\x08", unhexlify(context.span_id)]
+    if context.state:
+        parts.append(_field(3, context.state))
     if parent is not None:
-        parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
-        flags |= _IS_REMOTE if parent.is_remote else 0
-    parts += (
-        _field(5, name.encode()),
-        # In the protocol, the numbers of the kinds are higher by one than in the API.
-        b"\x30%c" % (kind.value + 1),
-        b"\x39",
-        struct.pack("<Q", start),
-        b"\x41",
-        struct.pack("<Q", end),
-    )
-    parts += [_attribute(key, value) for key, value in attributes.items()]
-    parts += (_status(status), b"\x85\x01", struct.pack("<I", flags))
-    return EncodedSpan(context, _field(2, b"".join(parts)))
+        parts += (b"\x22\x08", unhexlify(parent.span_id))
+    parts += (name, _TIMES.pack(0x39, start, 0x41, end))
+    parts += [attribute.encoded for attribute in attributes]
+    parts += (status, _FLAGS_REMOTE if parent is not None and parent.is_remote else _FLAGS)
+    return _field(2, b"".join(parts))
+
+
+def encode_name(name: str, kind: SpanKind) -> bytes:
+    """Encode the name and the kind of a span."""
+    # In the protocol, the numbers of the kinds are higher by one than in the API.
+    return _field(5, name.encode()) + b"\x30%c" % (kind.value + 1)
+
+
+def encode_status(status: Status) -> bytes:
+    """Encode the status of a span."""
+    message = _field(2, status.description.encode()) if status.description else b""
+    code = b"\x18%c" % status.status_code.value if status.status_code.value else b""
+    return _field(15, message + code)
 
 
 class Processor(BatchSpanProcessor):
@@ -97,17 +115,18 @@ class Processor(BatchSpanProcessor):
     def __init__(self, exporter: Exporter) -> None:
         super().__init__(exporter)
         self._queue = self._batch_processor._queue
+        self._emit = cast("Callable[[bytes], None]", self._batch_processor.emit)
         self._quiet_until = 0.0
 
-    def on_end(self, span: ReadableSpan) -> None:
-        """Queue a span. If the queue is full, the oldest span is dropped."""
+    def add(self, span: bytes) -> None:
+        """Queue a sampled and encoded span. If the queue is full, the oldest span is dropped."""
         if len(self._queue) == self._queue.maxlen:
             now = monotonic()
             if now < self._quiet_until:
-                self._queue.appendleft(span)
+                self._queue.appendleft(cast("ReadableSpan", span))
                 return
             self._quiet_until = now + _QUIET
-        super().on_end(span)
+        self._emit(span)
 
 
 class _Session(requests.Session):
@@ -146,25 +165,13 @@ class Exporter(OTLPSpanExporter):
         self._resource = _field(1, of_resource.resource.SerializeToString())
         self._scope = _field(1, of_resource.scope_spans[0].scope.SerializeToString())
 
-    def export(self, spans: Sequence[ReadableSpan | EncodedSpan]) -> SpanExportResult:
+    def export(self, spans: Sequence[ReadableSpan | bytes]) -> SpanExportResult:
         """Send `spans`. If that fails, after retries, drop them and log the failure."""
-        messages: Iterable[bytes] = (span.message for span in spans)  # type: ignore[union-attr]
-        of_scope = _field(2, self._scope + b"".join(messages))
+        messages = b"".join(cast("Sequence[bytes]", spans))
+        of_scope = _field(2, self._scope + messages)
         # The last step of OTLPSpanExporter.export, after the encoding.
         sent = self._client.export(_field(1, self._resource + of_scope))
         return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
-
-
-def _status(status: Status) -> bytes:
-    message = _field(2, status.description.encode()) if status.description else b""
-    code = b"\x18%c" % status.status_code.value if status.status_code.value else b""
-    return _field(15, message + code)
-
-
-@lru_cache(maxsize=512)
-def _attribute(key: str, value: Value) -> bytes:
-    """A `KeyValue`, as a field of the span."""
-    return _field(9, _field(1, key.encode()) + _field(2, _any_value(value)))
 
 
 def _any_value(value: Value) -> bytes:

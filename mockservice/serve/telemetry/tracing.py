@@ -8,53 +8,49 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from time import time_ns
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mockservice import __version__
-from mockservice.propagation import B3_HEADERS, W3C_TRACE_HEADERS, Headers, values_by_name
+from mockservice.propagation import W3C_TRACE_HEADERS, Headers
 from mockservice.serve.settings import SettingError
 from mockservice.serve.telemetry import otlp
+from mockservice.serve.telemetry.trace_context import Propagator, TraceContext
 from mockservice.serve.upstream import UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from opentelemetry.propagators.textmap import TextMapPropagator
-
     from mockservice.serve.hop import Answer, Answers, Cancelable, Request
     from mockservice.serve.settings import Settings
+    from mockservice.serve.telemetry.otlp import Attribute
     from mockservice.serve.upstream import Outcome, Upstream
 
-# For each name in OTEL_PROPAGATORS its propagator, and the headers that it replaces. Baggage has
-# none: it goes on byte for byte, like any lane header.
-_PROPAGATORS: Final[dict[str, tuple[type[TextMapPropagator] | None, frozenset[bytes]]]] = {
-    "tracecontext": (TraceContextTextMapPropagator, W3C_TRACE_HEADERS),
-    "baggage": (None, frozenset()),
-    "b3": (B3SingleFormat, B3_HEADERS),
-    "b3multi": (B3MultiFormat, B3_HEADERS),
-    "none": (None, frozenset()),
-}
 # RFC 9110 section 9, RFC 5789, RFC 10008. Other methods become `_OTHER`, to bound the span names.
 _METHODS: Final = frozenset(
     ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
 )
-_NO_CONTEXT: Final = otel_context.Context()
 # The random flag tells how the trace id was made, so it stays the same for the whole trace (W3C
 # Trace Context Level 2, section 3.2.2.5.2).
 _RANDOM: Final = 0x02
+_KEPT: Final = _RANDOM | trace.TraceFlags.SAMPLED
+# The end of the description of a sampler that does as the parent does.
+_FOLLOWS: Final = (
+    "".join(
+        f",{parent}Sampled:AlwaysOnSampler,{parent}NotSampled:AlwaysOffSampler"
+        for parent in ("remoteParent", "localParent")
+    )
+    + "}"
+)
 _UNSET: Final = trace.Status()
 _ERROR: Final = trace.Status(trace.StatusCode.ERROR)
 _FLUSH_TIMEOUT: Final = 3.0
@@ -63,6 +59,8 @@ _MAX_SPAN: Final = 16 * 1024
 """Cap on a span, in bytes, as thousands may wait for a collector. In larger spans texts are cut."""
 _CUT: Final = 128
 """The length of a cut text, in characters."""
+_MAX_CACHED: Final = 512
+"""Cap on what is cached as encoded, in bytes."""
 
 
 class Tracing:
@@ -75,7 +73,7 @@ class Tracing:
             SettingError: an `OTEL_*` variable has a value that is not allowed.
         """
         _check_exporter(env)
-        self._propagator, self._rewritten = _propagation(env.get("OTEL_PROPAGATORS"))
+        self._propagator = Propagator(env.get("OTEL_PROPAGATORS"))
         own = Resource({"service.name": settings.app, "service.version": settings.version})
         # Resource attributes in the environment win over the settings.
         resource = Resource.create().merge(own).merge(OTELResourceDetector().detect())
@@ -92,12 +90,12 @@ class Tracing:
 
     def upstream(self, upstream: Upstream) -> TracedUpstream:
         """`upstream` with a client span around each call: the parent of the next hop's span."""
-        return TracedUpstream(upstream, self._spans, self._propagator, self._rewritten)
+        return TracedUpstream(upstream, self._spans, self._propagator)
 
     def mark(self, name: str, value: otlp.Value) -> None:
         """Set an attribute of the current server span."""
         if self._spans.current is not None:
-            self._spans.current.attributes[name] = value
+            self._spans.current.attributes[name] = otlp.attribute(name, value)
 
     def in_current_span(self, call: Callable[[], None]) -> Callable[[], None]:
         """Wrap `call`, so that it runs later with the server span that is current now."""
@@ -113,15 +111,12 @@ class Tracing:
     def trace_id(self, _: Headers) -> str | None:
         """The trace id of the current server span."""
         current = self._spans.current
-        return None if current is None else trace.format_trace_id(current.context.trace_id)
+        return None if current is None else current.context.trace_id.decode()
 
     def traceparent(self) -> bytes | None:
         """The current server span as a `traceparent` (W3C Trace Context section 3.2)."""
         current = self._spans.current
-        if current is None:
-            return None
-        trace_id, span_id, _is_remote, flags, *_state = current.context
-        return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}".encode()
+        return None if current is None else current.context.traceparent
 
     async def flush(self) -> None:
         """Export the remaining spans and stop, within three seconds."""
@@ -131,16 +126,17 @@ class Tracing:
         await asyncio.to_thread(thread.join, _FLUSH_TIMEOUT)
 
 
-class _OpenSpan(NamedTuple):
+@dataclass(slots=True)
+class _OpenSpan:
     """A span that has not ended."""
 
-    name: str
-    kind: trace.SpanKind
-    parent: trace.SpanContext | None
-    context: trace.SpanContext
+    name: bytes
+    """The name and the kind, encoded."""
+    parent: TraceContext | None
+    context: TraceContext
     start_time: int
     """Nanoseconds since the epoch."""
-    attributes: dict[str, otlp.Value]
+    attributes: dict[str, Attribute]
 
 
 class _Spans:
@@ -151,9 +147,11 @@ class _Spans:
         """The server span of the current request. A plain variable will do, as a request goes from
         the server to the upstream call without a wait, but for `Tracing.in_current_span`."""
         self.shutdown = processor.shutdown
-        self._on_end = cast("Callable[[otlp.EncodedSpan], None]", processor.on_end)
+        self._add = processor.add
         self._ids = provider.id_generator
         self._should_sample = provider.sampler.should_sample
+        sampler = provider.sampler.get_description()
+        self._follows_parent = sampler.startswith("ParentBased{") and sampler.endswith(_FOLLOWS)
         limits = SpanLimits()
         self._max_attributes = limits.max_span_attributes
         self._max_value_length = limits.max_span_attribute_length
@@ -162,56 +160,71 @@ class _Spans:
         self,
         name: str,
         kind: trace.SpanKind,
-        parent: trace.SpanContext | None,
-        attributes: dict[str, otlp.Value],
+        parent: TraceContext | None,
+        attributes: dict[str, Attribute],
     ) -> _OpenSpan:
         """Start a span, and sample it (Tracing SDK specification, "SDK Span creation")."""
-        context = None
-        if parent is not None:
-            context = trace.set_span_in_context(trace.NonRecordingSpan(parent), _NO_CONTEXT)
-        trace_id = self._ids.generate_trace_id() if parent is None else parent.trace_id
-        sampling = self._should_sample(context, trace_id, name, kind, attributes)
-        flags = 0 if parent is None else parent.trace_flags & _RANDOM
+        span_id = b"%016x" % self._ids.generate_span_id()
+        if parent is not None and self._follows_parent:
+            flags = parent.flags & _KEPT
+            context = TraceContext(parent.trace_id, span_id, flags, parent.state)
+        else:
+            context = self._sampled(span_id, name, kind, parent, attributes)
+        return _OpenSpan(_encoded_name(name, kind), parent, context, time_ns(), attributes)
+
+    def _sampled(
+        self,
+        span_id: bytes,
+        name: str,
+        kind: trace.SpanKind,
+        parent: TraceContext | None,
+        attributes: dict[str, Attribute],
+    ) -> TraceContext:
+        """The context of a span that the SDK's sampler decides on."""
+        number = self._ids.generate_trace_id() if parent is None else int(parent.trace_id, 16)
+        context = None if parent is None else parent.around_sdk()
+        values = {attribute.name: attribute.value for attribute in attributes.values()}
+        sampling = self._should_sample(context, number, name, kind, values)
+        flags = 0 if parent is None else parent.flags & _RANDOM
         if sampling.decision is Decision.RECORD_AND_SAMPLE:
             flags |= trace.TraceFlags.SAMPLED
-        span_context = trace.SpanContext(
-            trace_id,
-            self._ids.generate_span_id(),
-            is_remote=False,
-            trace_flags=trace.TraceFlags(flags),
-            trace_state=sampling.trace_state,
-        )
-        return _OpenSpan(name, kind, parent, span_context, time_ns(), attributes)
+        state = sampling.trace_state.to_header().encode() if sampling.trace_state else b""
+        return TraceContext(b"%032x" % number, span_id, flags, state)
 
-    def end(self, span: _OpenSpan, status: trace.Status, attributes: dict[str, otlp.Value]) -> None:
-        """End `span`, add `attributes`, and export it if it is sampled."""
-        if not span.context.trace_flags.sampled:
+    def end(self, span: _OpenSpan, ended: _Ended) -> None:
+        """End `span`, add the attributes of `ended`, and export it if it is sampled."""
+        if not span.context.is_sampled:
             return
-        whole: Mapping[str, otlp.Value] = span.attributes | attributes
-        if self._max_value_length is not None or len(whole) > (self._max_attributes or 0):
+        attributes = span.attributes | ended.attributes
+        if self._max_value_length is not None or len(attributes) > (self._max_attributes or 0):
             bounded = BoundedAttributes(
-                self._max_attributes, whole, max_value_len=self._max_value_length
+                self._max_attributes,
+                {name: attribute.value for name, attribute in attributes.items()},
+                max_value_len=self._max_value_length,
             )
-            whole = cast("Mapping[str, otlp.Value]", bounded)
+            values = cast("Mapping[str, otlp.Value]", bounded)
+            attributes = {name: otlp.attribute(name, value) for name, value in values.items()}
         end_time = time_ns()
-        encoded = _encode(span, end_time, whole, status)
-        if len(encoded.message) > _MAX_SPAN:
-            cut = {name: _cut(value) for name, value in whole.items()}
-            encoded = _encode(span, end_time, cut, status)
-        self._on_end(encoded)
+        encoded = _encode(span, end_time, attributes, ended.status)
+        if len(encoded) > _MAX_SPAN:
+            cut = {
+                name: otlp.attribute(name, _cut(attribute.value))
+                for name, attribute in attributes.items()
+            }
+            encoded = _encode(span, end_time, cut, ended.status)
+        self._add(encoded)
 
 
 def _encode(
-    span: _OpenSpan, end_time: int, attributes: Mapping[str, otlp.Value], status: trace.Status
-) -> otlp.EncodedSpan:
+    span: _OpenSpan, end_time: int, attributes: Mapping[str, Attribute], status: bytes
+) -> bytes:
     return otlp.encode(
         span.name,
-        span.kind,
         span.context,
         span.parent,
         span.start_time,
         end_time,
-        attributes,
+        attributes.values(),
         status,
     )
 
@@ -227,26 +240,23 @@ def _cut(value: otlp.Value) -> otlp.Value:
 class TracedHop:
     """Answers as its hop does, with a server span."""
 
-    def __init__(self, hop: Answers, spans: _Spans, propagator: CompositePropagator) -> None:
+    def __init__(self, hop: Answers, spans: _Spans, propagator: Propagator) -> None:
         self._hop = hop
         self._spans = spans
         self._propagator = propagator
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> Cancelable | None:
         """Reply with the hop's answer. The span is current while the hop calls its upstream."""
-        carrier = values_by_name(request.lane_headers)
-        context = self._propagator.extract(carrier, _NO_CONTEXT)
-        parent = trace.get_current_span(context).get_span_context()
         span = self._spans.begin(
             request.method if request.method in _METHODS else "HTTP",
             trace.SpanKind.SERVER,
-            parent if parent.is_valid else None,
-            _server_attributes(request, carrier),
+            self._propagator.read(request.lane_headers),
+            _server_attributes(request),
         )
 
         def end(answer: Answer) -> None:
             kind = None if answer.failure is None else answer.failure.kind
-            self._spans.end(span, *_ended(answer.status, answer.status >= 500, kind))
+            self._spans.end(span, _ended(answer.status, answer.status >= 500, kind))
             reply(answer)
 
         self._spans.current = span
@@ -258,23 +268,18 @@ class TracedHop:
 class TracedUpstream:
     """Calls the upstream, with a client span."""
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        spans: _Spans,
-        propagator: CompositePropagator,
-        rewritten: frozenset[bytes],
-    ) -> None:
+    def __init__(self, upstream: Upstream, spans: _Spans, propagator: Propagator) -> None:
         self._upstream = upstream
         self._spans = spans
         self._propagator = propagator
-        self._rewritten = rewritten
-        self._attributes: dict[str, otlp.Value] = {
-            "http.request.method": "GET",
-            "server.address": upstream.url.host,
-            "server.port": upstream.url.port,
-            "url.full": upstream.url.text,
-        }
+        self._attributes = _attributes(
+            {
+                "http.request.method": "GET",
+                "server.address": upstream.url.host,
+                "server.port": upstream.url.port,
+                "url.full": upstream.url.text,
+            }
+        )
 
     def get(
         self, headers: Headers, timeout: float, done: Callable[[Outcome], None]
@@ -283,21 +288,17 @@ class TracedUpstream:
         server = self._spans.current
         parent = None if server is None else server.context
         span = self._spans.begin("GET", trace.SpanKind.CLIENT, parent, self._attributes)
-        written: dict[str, str] = {}
-        context = trace.set_span_in_context(trace.NonRecordingSpan(span.context), _NO_CONTEXT)
-        self._propagator.inject(written, context)
-        headers = [header for header in headers if header[0].lower() not in self._rewritten]
-        headers += [(name.encode(), value.encode()) for name, value in written.items()]
 
         def end(outcome: Outcome) -> None:
             if isinstance(outcome, UpstreamError):
                 status = trace.Status(trace.StatusCode.ERROR, outcome.failure.reason)
-                self._spans.end(span, status, {"error.type": outcome.failure.kind})
+                error = _attributes({"error.type": outcome.failure.kind})
+                self._spans.end(span, _Ended(otlp.encode_status(status), error))
             else:
-                self._spans.end(span, *_ended(outcome.status, outcome.status >= 400))
+                self._spans.end(span, _ended(outcome.status, outcome.status >= 400))
             done(outcome)
 
-        return self._upstream.get(headers, timeout, end)
+        return self._upstream.get(self._propagator.write(headers, span.context), timeout, end)
 
 
 def _check_exporter(env: Mapping[str, str]) -> None:
@@ -323,56 +324,95 @@ def _is_http_url(value: str) -> bool:
         return False
 
 
-def _propagation(names: str | None) -> tuple[CompositePropagator, frozenset[bytes]]:
-    """The propagators by these names, and the headers that they replace."""
-    propagators: list[TextMapPropagator] = []
-    rewritten: frozenset[bytes] = frozenset()
-    for name in (names or "tracecontext,baggage").split(","):
-        if name.strip() not in _PROPAGATORS:
-            allowed = f"names out of {', '.join(_PROPAGATORS)}, comma-separated"
-            raise SettingError("OTEL_PROPAGATORS", name.strip(), allowed)
-        propagator, headers = _PROPAGATORS[name.strip()]
-        if propagator is not None:
-            propagators.append(propagator())
-        rewritten |= headers
-    return CompositePropagator(propagators), rewritten
+class _Ended(NamedTuple):
+    """How a span has ended."""
+
+    status: bytes
+    """Encoded."""
+    attributes: dict[str, Attribute]
 
 
-def _ended(
-    status: int, is_error: bool, kind: str | None = None
-) -> tuple[trace.Status, dict[str, otlp.Value]]:
+# What most requests have in common is encoded once. Longer texts are encoded anew, so that clients
+# cannot fill the memory.
+
+
+@lru_cache(maxsize=32)
+def _encoded_name(name: str, kind: trace.SpanKind) -> bytes:
+    return otlp.encode_name(name, kind)
+
+
+@lru_cache(maxsize=64)
+def _ended(status: int, is_error: bool, kind: str | None = None) -> _Ended:
+    values: dict[str, otlp.Value] = {"http.response.status_code": status}
     if is_error:
-        return _ERROR, {"http.response.status_code": status, "error.type": kind or str(status)}
-    return _UNSET, {"http.response.status_code": status}
+        values["error.type"] = kind or str(status)
+    return _Ended(otlp.encode_status(_ERROR if is_error else _UNSET), _attributes(values))
 
 
-def _server_attributes(
-    request: Request, lane_headers: Mapping[str, list[str]]
-) -> dict[str, otlp.Value]:
-    path, _, query = request.target.partition("?")
-    attributes: dict[str, otlp.Value] = {"url.scheme": "http", "url.path": path}
-    if request.method in _METHODS:
-        attributes["http.request.method"] = request.method
-    else:
-        attributes["http.request.method"] = "_OTHER"
-        attributes["http.request.method_original"] = request.method
-    if query:
-        attributes["url.query"] = query
-    if request.client_ip:
-        attributes["client.address"] = request.client_ip
+def _server_attributes(request: Request) -> dict[str, Attribute]:
+    host: bytes | None = None
+    user_agent: bytes | None = None
     for name, value in request.headers:
-        match name.lower():
-            case b"host":
-                attributes |= _server_address(value)
-            case b"user-agent":
-                attributes["user_agent.original"] = value.decode("utf-8", "backslashreplace")
-    for header, values in lane_headers.items():
-        if header.encode() not in W3C_TRACE_HEADERS:
-            attributes[f"http.request.header.{header}"] = tuple(values)
+        # Comparing lengths first is faster.
+        if len(name) == 4 and name.lower() == b"host":
+            host = value
+        elif len(name) == 10 and name.lower() == b"user-agent":
+            user_agent = value
+    size = len(request.target) + len(host or b"") + len(user_agent or b"")
+    common: Callable[..., dict[str, Attribute]] = (
+        _common_attributes if size <= _MAX_CACHED else _common_attributes.__wrapped__
+    )
+    attributes = common(request.method, request.target, request.client_ip, host, user_agent).copy()
+    for name, value in request.lane_headers:
+        if name in W3C_TRACE_HEADERS:
+            continue
+        of_header: Callable[[bytes, bytes], Attribute | None] = (
+            _of_header if len(value) <= _MAX_CACHED else _of_header.__wrapped__
+        )
+        attribute = of_header(name, value)
+        if attribute is None:
+            continue
+        key = attribute.name
+        if key in attributes:
+            first = cast("tuple[str, ...]", attributes[key].value)
+            attribute = otlp.attribute(key, first + cast("tuple[str, ...]", attribute.value))
+        attributes[key] = attribute
     return attributes
 
 
 @lru_cache(maxsize=64)
+def _common_attributes(
+    method: str, target: str, client_ip: str | None, host: bytes | None, user_agent: bytes | None
+) -> dict[str, Attribute]:
+    """The attributes that are the same for all requests of a client to one path."""
+    path, _, query = target.partition("?")
+    values: dict[str, otlp.Value] = {"url.scheme": "http", "url.path": path}
+    if method in _METHODS:
+        values["http.request.method"] = method
+    else:
+        values["http.request.method"] = "_OTHER"
+        values["http.request.method_original"] = method
+    if query:
+        values["url.query"] = query
+    if client_ip:
+        values["client.address"] = client_ip
+    if host is not None:
+        values |= _server_address(host)
+    if user_agent is not None:
+        values["user_agent.original"] = user_agent.decode("utf-8", "backslashreplace")
+    return _attributes(values)
+
+
+@lru_cache(maxsize=256)
+def _of_header(name: bytes, value: bytes) -> Attribute | None:
+    """The attribute of a lane header; None if the span has it anyway."""
+    lower = name.decode("ascii").lower()
+    if lower.encode() in W3C_TRACE_HEADERS:
+        return None
+    text = value.decode("utf-8", "backslashreplace")
+    return otlp.attribute(f"http.request.header.{lower}", (text,))
+
+
 def _server_address(host: bytes) -> dict[str, otlp.Value]:
     try:
         url = urlsplit(f"//{host.decode('latin-1')}")
@@ -380,3 +420,7 @@ def _server_address(host: bytes) -> dict[str, otlp.Value]:
     except ValueError:
         return {}
     return {"server.address": url.hostname or "", "server.port": port or 80}
+
+
+def _attributes(values: Mapping[str, otlp.Value]) -> dict[str, Attribute]:
+    return {name: otlp.attribute(name, value) for name, value in values.items()}

@@ -1,0 +1,55 @@
+"""The trace context as read here is the one that the SDK's propagator reads."""
+
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from mockservice.propagation import Headers, values_by_name
+from mockservice.serve.telemetry.trace_context import Propagator, TraceContext
+
+_HEX = st.text("0123456789abcdefA", min_size=1, max_size=32)
+_TRACEPARENT = st.one_of(
+    st.from_regex(r"\A[ \t]?00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.)?[ \t]?\Z"),
+    st.from_regex(r"\A(00|01|ff)-(0{32}|[0-9a-f]{32})-(0{16}|[0-9a-f]{16})-[0-9a-f]{2}\Z"),
+    st.builds("-".join, st.lists(_HEX, max_size=5)),
+)
+_TRACESTATE = st.one_of(
+    st.from_regex(r"\A([a-z]{1,2}=[a-zA-Z0-9]{1,3}[, ]{0,2}){0,5}\Z"),
+    st.from_regex(r"\A([a-z]{1,2}=[a-z]{100},?){3,6}\Z"),
+    st.text("ab=,é ", max_size=12),
+)
+_VALID = (b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-03")
+_HEADERS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from([b"traceparent", b"TraceParent"]), _TRACEPARENT.map(str.encode)),
+        st.tuples(st.sampled_from([b"tracestate", b"Tracestate"]), _TRACESTATE.map(str.encode)),
+    ),
+    max_size=4,
+)
+
+
+@given(_HEADERS)
+@example([(b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")])
+@example(
+    [(b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-03"), (b"tracestate", b"\xff")]
+)
+def test_it_is_read_as_the_sdk_reads_it(headers: Headers) -> None:
+    context = TraceContextTextMapPropagator().extract(values_by_name(headers), Context())
+    expected = trace.get_current_span(context).get_span_context()
+    read = Propagator("tracecontext").read(headers)
+    assert read == (TraceContext.of(expected) if expected.is_valid else None)
+
+
+@given(_HEADERS)
+def test_it_is_written_as_the_sdk_writes_it(headers: Headers) -> None:
+    propagator = Propagator("tracecontext")
+    if (context := propagator.read(headers)) is None:
+        return
+    written: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(written, context.around_sdk())
+    expected = [(name.encode(), value.encode()) for name, value in written.items()]
+    assert propagator.write(headers, context) == expected
