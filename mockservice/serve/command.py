@@ -125,7 +125,7 @@ async def _serve(shared: _Shared, logs: Logs, lifeline: int | None) -> None:
         traced = _calls(settings, [*map(tracing.upstream, upstreams)])
         calls = _faulty(settings, traced, metrics, tracing)
         hop = Hop(settings, ip, calls, hop_id=hop_id, trace_id=tracing.trace_id)
-        observed = ObservedHop(hop, settings, metrics, logs, tracing.traceparent)
+        observed = ObservedHop(hop, settings, metrics, logs, tracing.current)
         server = Server(settings, observed, metrics, tracing.hop(observed))
     await server.start()
     await stop.wait()

@@ -94,7 +94,7 @@ def test_the_encoding_is_the_sdks(
 def test_a_span_may_have_text_that_is_not_unicode() -> None:
     path = otlp.attribute("url.path", b"/\xff".decode("utf-8", "surrogateescape"))
     name, status = otlp.encode_name("GET", SpanKind.SERVER), otlp.encode_status(Status())
-    context = TraceContext(b"%032x" % 1, b"%016x" % 1, flags=1)
+    context = TraceContext(bytes(15) + b"1", bytes(7) + b"1", flags=1)
     [span] = ScopeSpans.FromString(otlp.encode(name, context, None, 1, 2, [path], status)).spans
     assert span.attributes[0].value.string_value == r"/\udcff"
 

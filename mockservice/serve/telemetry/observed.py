@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mockservice.serve.settings import Settings
     from mockservice.serve.telemetry.logs import Logs
     from mockservice.serve.telemetry.metrics import Metrics
+    from mockservice.serve.telemetry.trace_context import TraceContext
 
 
 class ObservedHop:
@@ -26,21 +27,21 @@ class ObservedHop:
         settings: Settings,
         metrics: Metrics,
         logs: Logs,
-        own_traceparent: Callable[[], bytes | None] | None = None,
+        own: Callable[[], TraceContext | None] | None = None,
     ) -> None:
-        """`own_traceparent` returns the hop's span of the current request, if it is traced."""
+        """`own` returns the context of the hop's span of the current request, if it is traced."""
         self._hop = hop
         self._upstreams = ",".join(url.hop for url in settings.upstream_urls) or None
         self._logs_all = settings.access_log
         self._requests = metrics.requests
         self._logs = logs
-        self._own_traceparent = own_traceparent
+        self._own = own
         self._end = self._ended
 
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> Cancelable | None:
         """Reply with the hop's answer, and count it."""
         self._requests.active += 1
-        own = None if self._own_traceparent is None else self._own_traceparent()
+        own = None if self._own is None else self._own()
         # Cheaper than a closure.
         return self._hop.answer(request, partial(self._end, reply, request, own, perf_counter()))
 
@@ -48,7 +49,7 @@ class ObservedHop:
         self,
         reply: Callable[[Answer], None],
         request: Request,
-        own: bytes | None,
+        own: TraceContext | None,
         begun: float,
         answer: Answer,
     ) -> None:
@@ -58,7 +59,8 @@ class ObservedHop:
         cell = requests.add(answer.status, answer.failure, seconds)
         requests.active -= 1
         if now > requests.due[cell]:
-            requests.show(cell, own or traceparent_of(request.lane_headers), seconds, now)
+            traceparent = own.traceparent if own else traceparent_of(request.lane_headers)
+            requests.show(cell, traceparent, seconds, now)
         if answer.status >= 500 or self._logs_all:
             self._log(answer, request, own, seconds)
         reply(answer)
@@ -75,11 +77,11 @@ class ObservedHop:
         self,
         answer: Answer,
         request: Request | None = None,
-        own: bytes | None = None,
+        own: TraceContext | None = None,
         seconds: float | None = None,
     ) -> None:
         """Log one request. A bad request has no `request`, and no duration."""
-        headers = [] if own is None else [(b"traceparent", own)]
+        headers = [] if own is None else [(b"traceparent", own.traceparent)]
         if request is not None:
             headers += request.lane_headers
         status = answer.status

@@ -9,7 +9,6 @@ variables are the SDK's. Field numbers: opentelemetry-proto,
 from __future__ import annotations
 
 import struct
-from binascii import unhexlify
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -82,11 +81,11 @@ def encode(
         attributes: with different names.
         status: the result of `encode_status`.
     """
-    parts = [b"\x0a\x10", unhexlify(context.trace_id), b"\x12\x08", unhexlify(context.span_id)]
+    parts = [b"\x0a\x10", context.trace_id, b"\x12\x08", context.span_id]
     if context.state:
         parts.append(_field(3, context.state))
     if parent is not None:
-        parts += (b"\x22\x08", unhexlify(parent.span_id))
+        parts += (b"\x22\x08", parent.span_id)
     parts += (name, _TIMES.pack(0x39, start, 0x41, end))
     parts += [attribute.encoded for attribute in attributes]
     parts += (status, _FLAGS_REMOTE if parent is not None and parent.is_remote else _FLAGS)
@@ -186,8 +185,8 @@ def _field(number: int, payload: bytes) -> bytes:
     """A length-delimited field; `number` must be below 16."""
     length = len(payload)
     if length < 0x80:
-        return b"%c%c%b" % (number << 3 | 2, length, payload)
-    return b"%c%b%b" % (number << 3 | 2, _varint(length), payload)
+        return bytes((number << 3 | 2, length)) + payload
+    return bytes((number << 3 | 2, *_varint(length))) + payload
 
 
 def _varint(value: int) -> bytes:

@@ -7,6 +7,7 @@ a fifth of the SDK's time. All else, B3 included, is left to the SDK's propagato
 from __future__ import annotations
 
 import re
+from binascii import hexlify, unhexlify
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -38,6 +39,7 @@ _TRACEPARENT: Final = re.compile(
 """W3C Trace Context section 3.2.2, with the version of today."""
 _MAX_STATE: Final = 512
 """Cap on the `tracestate` that is parsed here, in bytes; the SDK drops a longer one."""
+_HEX: Final = [b"%02x" % number for number in range(256)]
 _NO_CONTEXT: Final = otel_context.Context()
 _SAMPLED: Final = int(trace.TraceFlags.SAMPLED)
 
@@ -47,9 +49,9 @@ class TraceContext:
     """What a span tells other spans (W3C Trace Context section 3.2 and 3.3)."""
 
     trace_id: bytes
-    """32 hexadecimal digits."""
+    """16 bytes."""
     span_id: bytes
-    """16 hexadecimal digits."""
+    """8 bytes."""
     flags: int
     state: bytes = b""
     """The `tracestate` header, empty for none."""
@@ -63,14 +65,15 @@ class TraceContext:
     @property
     def traceparent(self) -> bytes:
         """The value of `traceparent`."""
-        return b"00-%b-%b-%02x" % (self.trace_id, self.span_id, self.flags)
+        ids = (b"00", hexlify(self.trace_id), hexlify(self.span_id), _HEX[self.flags])
+        return b"-".join(ids)
 
     @classmethod
     def of(cls, context: trace.SpanContext) -> TraceContext:
         """The SDK's form in this form."""
         return cls(
-            b"%032x" % context.trace_id,
-            b"%016x" % context.span_id,
+            context.trace_id.to_bytes(16, "big"),
+            context.span_id.to_bytes(8, "big"),
             context.trace_flags,
             context.trace_state.to_header().encode(),
             context.is_remote,
@@ -79,8 +82,8 @@ class TraceContext:
     def for_sdk(self) -> trace.SpanContext:
         """This in the SDK's form."""
         return trace.SpanContext(
-            int(self.trace_id, 16),
-            int(self.span_id, 16),
+            int.from_bytes(self.trace_id, "big"),
+            int.from_bytes(self.span_id, "big"),
             self.is_remote,
             trace.TraceFlags(self.flags),
             trace.TraceState.from_header([self.state.decode()]),
@@ -152,7 +155,9 @@ def _read_w3c(headers: Headers) -> TraceContext | None:
         return None
     trace_id, span_id, flags = match.groups()
     state = _state(states) if states else b""
-    return TraceContext(trace_id, span_id, int(flags, 16), state, is_remote=True)
+    return TraceContext(
+        unhexlify(trace_id), unhexlify(span_id), int(flags, 16), state, is_remote=True
+    )
 
 
 @lru_cache(maxsize=256)

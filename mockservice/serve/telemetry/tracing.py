@@ -111,12 +111,12 @@ class Tracing:
     def trace_id(self, _: Headers) -> str | None:
         """The trace id of the current server span."""
         current = self._spans.current
-        return None if current is None else current.context.trace_id.decode()
+        return None if current is None else current.context.trace_id.hex()
 
-    def traceparent(self) -> bytes | None:
-        """The current server span as a `traceparent` (W3C Trace Context section 3.2)."""
+    def current(self) -> TraceContext | None:
+        """The context of the current server span."""
         current = self._spans.current
-        return None if current is None else current.context.traceparent
+        return None if current is None else current.context
 
     async def flush(self) -> None:
         """Export the remaining spans and stop, within three seconds."""
@@ -164,7 +164,7 @@ class _Spans:
         attributes: dict[str, Attribute],
     ) -> _OpenSpan:
         """Start a span, and sample it (Tracing SDK specification, "SDK Span creation")."""
-        span_id = b"%016x" % self._ids.generate_span_id()
+        span_id = self._ids.generate_span_id().to_bytes(8, "big")
         if parent is not None and self._follows_parent:
             flags = parent.flags & _KEPT
             context = TraceContext(parent.trace_id, span_id, flags, parent.state)
@@ -181,7 +181,10 @@ class _Spans:
         attributes: dict[str, Attribute],
     ) -> TraceContext:
         """The context of a span that the SDK's sampler decides on."""
-        number = self._ids.generate_trace_id() if parent is None else int(parent.trace_id, 16)
+        if parent is None:
+            number = self._ids.generate_trace_id()
+        else:
+            number = int.from_bytes(parent.trace_id, "big")
         context = None if parent is None else parent.around_sdk()
         values = {attribute.name: attribute.value for attribute in attributes.values()}
         sampling = self._should_sample(context, number, name, kind, values)
@@ -189,7 +192,7 @@ class _Spans:
         if sampling.decision is Decision.RECORD_AND_SAMPLE:
             flags |= trace.TraceFlags.SAMPLED
         state = sampling.trace_state.to_header().encode() if sampling.trace_state else b""
-        return TraceContext(b"%032x" % number, span_id, flags, state)
+        return TraceContext(number.to_bytes(16, "big"), span_id, flags, state)
 
     def end(self, span: _OpenSpan, ended: _Ended) -> None:
         """End `span`, add the attributes of `ended`, and export it if it is sampled."""
