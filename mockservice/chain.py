@@ -45,21 +45,18 @@ FAILURE_KINDS: Final = (
 loop or too many hops, a request that the hop refuses, an injected abort, a client that has left."""
 
 _KINDS: Final = "|".join(FAILURE_KINDS)
+# Patterns are compiled when they are used, and kept by `re`: most hops never use them.
 # Unambiguous, as settings allow no `(` in an app and no `, ip:` in a version. Names are bounded, so
 # that reading hostile text takes time in proportion to its length.
-_HOP: Final = re.compile(
-    r"-> ([^(]{1,253})\(version: (.{1,253}?), ip: ([^\s(),]+)(?:, fault: ([^()]+))?\)"
-)
-_FAILURE: Final = re.compile(rf"-> ([^(]+)\(({_KINDS}): (.*)\)\Z")
+_HOP: Final = r"-> ([^(]{1,253})\(version: (.{1,253}?), ip: ([^\s(),]+)(?:, fault: ([^()]+))?\)"
+_FAILURE: Final = rf"-> ([^(]+)\(({_KINDS}): (.*)\)\Z"
 # Inside brackets.
-_BRANCH_FAILURE: Final = re.compile(
-    rf"-> ([^(]{{1,260}})\(({_KINDS}): ((?:[^\[\];\\\n]|\\.)*)\)(?=; |\])"
-)
-_BRANCH_BODY: Final = re.compile(r"(?:[^\[\];\\]|\\.)*+", re.DOTALL)
-_SPECIAL: Final = re.compile(r"[\[\];\\]|\A(?=-> )")
-_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_BRANCH_FAILURE: Final = rf"-> ([^(]{{1,260}})\(({_KINDS}): ((?:[^\[\];\\\n]|\\.)*)\)(?=; |\])"
+_BRANCH_BODY: Final = r"(?s:(?:[^\[\];\\]|\\.)*+)"
+_SPECIAL: Final = r"[\[\];\\]|\A(?=-> )"
+_ESCAPED: Final = r"(?s:\\(.))"
 # Hops and nothing else, in UTF-8: a name may have four bytes a character.
-_ONLY_HOPS: Final = re.compile(
+_ONLY_HOPS: Final = (
     rb"(?>-> [^(]{1,1012}\(version: .{1,1012}?, ip: [^\s(),]+(?:, fault: [^()]+)?\))++"
 )
 
@@ -178,7 +175,7 @@ class Chain:
             else:
                 if end_of_tree == len(text):
                     return cls(_with_upstreams(hops, upstreams))
-        if match := _FAILURE.match(text, end):
+        if match := re.compile(_FAILURE).match(text, end):
             return cls(tuple(hops), Failure(*match.groups()))
         return cls(tuple(hops), upstream_body=text[end:] or None)
 
@@ -197,7 +194,7 @@ class Chain:
 
 def as_branch(text: bytes) -> bytes:
     """The text form that an upstream answered, as it stands inside brackets."""
-    if _ONLY_HOPS.fullmatch(text):
+    if re.fullmatch(_ONLY_HOPS, text):
         return text
     chain = Chain.from_text(text.decode("utf-8", "surrogateescape"))
     return chain.as_branch().encode("utf-8", "surrogateescape")
@@ -210,7 +207,8 @@ class _NotATreeError(ValueError):
 def _read_hops(text: str, start: int) -> tuple[list[Hop], int]:
     """The hops from `start` on, and where they end."""
     hops: list[Hop] = []
-    while match := _HOP.match(text, start):
+    pattern = re.compile(_HOP)
+    while match := pattern.match(text, start):
         app, version, ip, fault = match.groups()
         hops.append(Hop(app, version, ip, fault=fault))
         start = match.end()
@@ -241,14 +239,14 @@ def _read_branch(text: str, start: int, depth: int) -> tuple[Chain, int]:
             raise _NotATreeError
         upstreams, start = _read_upstreams(text, start, depth + len(hops))
         return Chain(_with_upstreams(hops, upstreams)), start
-    if match := _BRANCH_FAILURE.match(text, start):
+    if match := re.compile(_BRANCH_FAILURE).match(text, start):
         hop, kind, reason = match.groups()
-        failure = Failure(hop, kind, _ESCAPED.sub(r"\1", reason))
+        failure = Failure(hop, kind, re.sub(_ESCAPED, r"\1", reason))
         return Chain(tuple(hops), failure), match.end()
-    body = _BRANCH_BODY.match(text, start)
+    body = re.compile(_BRANCH_BODY).match(text, start)
     if body is None:
         raise _NotATreeError
-    foreign = _ESCAPED.sub(r"\1", body[0])
+    foreign = re.sub(_ESCAPED, r"\1", body[0])
     return Chain(tuple(hops), upstream_body=foreign or None), body.end()
 
 
@@ -258,7 +256,7 @@ def _with_upstreams(hops: list[Hop], upstreams: list[Chain]) -> tuple[Hop, ...]:
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\g<0>", text)
+    return re.sub(_SPECIAL, r"\\\g<0>", text)
 
 
 def _document(chain: Chain) -> dict[str, Any]:

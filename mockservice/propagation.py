@@ -202,7 +202,7 @@ def values_by_name(headers: Headers) -> dict[str, list[str]]:
     return values
 
 
-TRACEPARENT: Final = re.compile(
+TRACEPARENT: Final = (
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}"
 )
 """A valid `traceparent`: trace id and span id (W3C Trace Context section 3.2.2)."""
@@ -213,10 +213,10 @@ SAMPLED: Final = frozenset((b"1", b"3", b"5", b"7", b"9", b"b", b"d", b"f"))
 # The headers with trace id and span id. If there are several, the first of this list wins.
 _IDS: Final = {
     # W3C Trace Context section 3.2.2
-    b"traceparent": re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}"),
+    b"traceparent": rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}",
     # openzipkin/b3-propagation, single and multiple headers (joined by a dash)
-    b"b3": re.compile(rb"([0-9a-f]{16,32})-([0-9a-f]{16})"),
-    b"x-b3-traceid": re.compile(rb"([0-9a-f]{16,32})-?([0-9a-f]{16}\Z)?"),
+    b"b3": rb"([0-9a-f]{16,32})-([0-9a-f]{16})",
+    b"x-b3-traceid": rb"([0-9a-f]{16,32})-?([0-9a-f]{16}\Z)?",
 }
 
 
@@ -232,7 +232,7 @@ def ids_of(headers: Headers) -> tuple[str | None, str | None]:
     if span_id := values.get(b"x-b3-spanid"):
         values[b"x-b3-traceid"] = b"%b-%b" % (values.get(b"x-b3-traceid", b""), span_id)
     for name, pattern in _IDS.items():
-        if match := pattern.match(values.get(name, b"")):
+        if match := re.match(pattern, values.get(name, b"")):
             return match[1].decode("ascii"), match[2].decode("ascii") if match[2] else None
     return None, None
 

@@ -7,7 +7,6 @@ import socket
 import struct
 from contextlib import closing, suppress
 from ipaddress import ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _BEYOND: Final = ((socket.AF_INET, "198.18.0.1"), (socket.AF_INET6, "100::1"))
 
 _SIOCGIFADDR: Final = 0x8915
-_IF_INET6: Final = Path("/proc/net/if_inet6")
+_IF_INET6: Final = "/proc/net/if_inet6"
 
 
 def find_pod_ip(settings: Settings) -> str:
@@ -56,8 +55,9 @@ def _interface_addresses() -> Iterator[str]:
                 request = struct.pack("256s", name.encode()[:15])
                 answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)
                 yield socket.inet_ntoa(answer[20:24])
-    with suppress(OSError):
-        for line in _IF_INET6.read_text("ascii").splitlines():
+    # pathlib would take memory for this alone.
+    with suppress(OSError), open(_IF_INET6, encoding="ascii") as lines:  # noqa: PTH123
+        for line in lines:
             yield str(ip_address(bytes.fromhex(line.split()[0])))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from random import random, uniform
 from typing import TYPE_CHECKING, Any, Final
 
 from mockservice.propagation import FAULT_HEADER
@@ -26,9 +25,8 @@ MAX_HEADER: Final = 2048
 
 _HEADER: Final = FAULT_HEADER.decode()
 _NUMBER: Final = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
-_DELAY: Final = re.compile(f"({_NUMBER})(?:-({_NUMBER}))?")
-_PERCENT: Final = re.compile(_NUMBER)
-_STATUS: Final = re.compile(r"[45][0-9]{2}")
+_DELAY: Final = f"({_NUMBER})(?:-({_NUMBER}))?"
+_STATUS: Final = r"[45][0-9]{2}"
 _FORM: Final = "must be a hop, then delay=, abort= or both, and percent=, each once, between ';'"
 
 
@@ -52,28 +50,12 @@ class Fault:
     percent: float = 100.0
 
 
-def draw(faults: Iterable[Fault]) -> tuple[float | None, int | None]:
-    """Draw which faults apply to one request. If several delays or aborts apply, the first wins.
-
-    Returns:
-        The delay in seconds, rounded to milliseconds, and the status of the abort.
-    """
-    delay = abort = None
-    for fault in faults:
-        if random() * 100 < fault.percent:  # noqa: S311
-            if delay is None and fault.delay is not None:
-                delay = round(uniform(fault.delay.least, fault.delay.most), 3)  # noqa: S311
-            if abort is None:
-                abort = fault.abort
-    return delay, abort
-
-
 # These three raise ValueError; its text says which values are allowed.
 
 
 def read_delay(text: str) -> Delay:
     """Read seconds, or a spread of seconds."""
-    if match := _DELAY.fullmatch(text):
+    if match := re.fullmatch(_DELAY, text):
         least = float(match[1])
         most = least if match[2] is None else float(match[2])
         if least <= most and 0 < most <= MAX_DELAY:
@@ -85,14 +67,14 @@ def read_delay(text: str) -> Delay:
 
 def read_abort(text: str) -> int:
     """Read the status of an abort."""
-    if _STATUS.fullmatch(text):
+    if re.fullmatch(_STATUS, text):
         return int(text)
     raise ValueError("a status from 400 to 599")
 
 
 def read_percent(text: str) -> float:
     """Read a percentage."""
-    if _PERCENT.fullmatch(text) and float(text) <= 100:
+    if re.fullmatch(_NUMBER, text) and float(text) <= 100:
         return float(text)
     raise ValueError("a number from 0 to 100")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
@@ -117,7 +117,7 @@ class Render(Protocol):
 
 def new_hop_id() -> str:
     """A random id. The address is not enough: another cluster may have the same one."""
-    return secrets.token_hex(4)
+    return os.urandom(4).hex()
 
 
 class Hop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import random, uniform
 from typing import TYPE_CHECKING, Final
 
 from mockservice.chain import Failure
@@ -11,7 +12,7 @@ from mockservice.serve import faults
 from mockservice.serve.upstream import UpstreamError, canceled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mockservice.serve.hop import Calls, Cancelable, Done
     from mockservice.serve.settings import Settings
@@ -61,7 +62,7 @@ class Injector:
             done(UpstreamError(503, Failure(self._app, "rejected", reason)))
             return None
         try:
-            delay, abort = faults.draw(self._faults_for(headers))
+            delay, abort = draw(self._faults_for(headers))
         except ValueError as error:
             done(UpstreamError(400, Failure(self._app, "rejected", str(error))))
             return None
@@ -130,6 +131,22 @@ class Injector:
             self._count(kind)
         if self._tracing is not None:
             self._tracing.mark("mockservice.fault", ", ".join(injected.values()))
+
+
+def draw(injected: Iterable[faults.Fault]) -> tuple[float | None, int | None]:
+    """Draw which faults apply to one request. If several delays or aborts apply, the first wins.
+
+    Returns:
+        The delay in seconds, rounded to milliseconds, and the status of the abort.
+    """
+    delay = abort = None
+    for fault in injected:
+        if random() * 100 < fault.percent:  # noqa: S311
+            if delay is None and fault.delay is not None:
+                delay = round(uniform(fault.delay.least, fault.delay.most), 3)  # noqa: S311
+            if abort is None:
+                abort = fault.abort
+    return delay, abort
 
 
 class _Delayed:

@@ -6,9 +6,8 @@ import asyncio
 import errno
 import os
 import socket
-from email.utils import formatdate
 from http import HTTPStatus
-from time import time
+from time import gmtime, time
 from typing import TYPE_CHECKING, Final
 
 from mockservice.chain import TEXT_TYPE
@@ -38,6 +37,9 @@ _QUIET: Final = 0.2
 _LISTEN_ON: Final = GRACE_PERIOD / 2
 # Seconds between two looks at what a draining server waits for.
 _POLL: Final = 0.02
+# strftime would name them in the language of the machine, and email.utils takes 1 MiB.
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
 _HOST_ALLOWED: Final = "an address or a name of this machine"
 
 
@@ -151,7 +153,7 @@ class Server:
             head = self._heads[key] = (
                 f"HTTP/1.1 {answer.status} {_reason(answer.status)}\r\nServer: mockservice\r\n"
                 f"Content-Type: {answer.content_type}\r\n{fields}"
-                f"Date: {formatdate(now, usegmt=True)}\r\n"
+                f"Date: {_date(now)}\r\n"
             ).encode("ascii")
         return b"%bContent-Length: %d\r\n\r\n" % (head, len(answer.body))
 
@@ -165,6 +167,14 @@ class Server:
 
 def _always(answer: Answer) -> Callable[[Request, Callable[[Answer], None]], None]:
     return lambda _, reply: reply(answer)
+
+
+def _date(now: int) -> str:
+    """`now`, in seconds since the epoch, as an IMF-fixdate (RFC 9110 section 5.6.7)."""
+    time = gmtime(now)
+    day, month = _DAYS[time.tm_wday], _MONTHS.split()[time.tm_mon - 1]
+    clock = f"{time.tm_hour:02}:{time.tm_min:02}:{time.tm_sec:02}"
+    return f"{day}, {time.tm_mday:02} {month} {time.tm_year:04} {clock} GMT"
 
 
 def _reason(status: int) -> str:

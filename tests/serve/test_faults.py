@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mockservice.chain import Chain, Failure
 from mockservice.serve import injector
-from mockservice.serve.faults import MAX_FAULTS, MAX_HEADER, Delay, Fault, draw, read_header
+from mockservice.serve.faults import MAX_FAULTS, MAX_HEADER, Delay, Fault, read_header
+from mockservice.serve.injector import draw
 from mockservice.serve.settings import Settings
 from mockservice.serve.upstream import Outcome, UpstreamError
 from tests.chance import is_plausible

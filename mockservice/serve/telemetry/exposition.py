@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -113,7 +114,7 @@ def _buckets(series: Series) -> list[tuple[str, float] | tuple[str, float, Exemp
 
 
 def _exemplar(traceparent: bytes, seconds: float, ended: float) -> Exemplar | None:
-    context = TRACEPARENT.fullmatch(traceparent)
+    context = re.fullmatch(TRACEPARENT, traceparent)
     if context is None:
         return None
     labels = {"trace_id": context[1].decode(), "span_id": context[2].decode()}

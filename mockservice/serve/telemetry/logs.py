@@ -7,8 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from datetime import UTC, datetime
-from time import time
+from time import gmtime, time
 from typing import Final
 
 from mockservice.serve.telemetry.lines import MAX_LINE, Lines
@@ -59,9 +58,8 @@ class Logs:
         span_id: str | None,
         fields: dict[str, str | float | None],
     ) -> bytes:
-        now = datetime.fromtimestamp(time(), UTC).isoformat(timespec="milliseconds")
         line: _Line = {
-            "time": now.replace("+00:00", "Z"),
+            "time": _now(),
             "level": level,
             **self._hop,
             "trace_id": trace_id,
@@ -90,6 +88,16 @@ def keep_standard_error() -> None:
             os.dup2(nowhere, _STANDARD_ERROR)
             os.close(nowhere)
         sys.stderr = open(_STANDARD_ERROR, "w", closefd=False)  # noqa: SIM115
+
+
+def _now() -> str:
+    """The time in UTC, with milliseconds (RFC 3339)."""
+    milliseconds = int(time() * 1000)
+    now = gmtime(milliseconds // 1000)
+    return (
+        f"{now.tm_year:04}-{now.tm_mon:02}-{now.tm_mday:02}T"
+        f"{now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}.{milliseconds % 1000:03}Z"
+    )
 
 
 class _Handler(logging.Handler):
