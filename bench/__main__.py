@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from bench import go_hop, reach, report
 from bench.growth import measure_growth
 from bench.load import find_wrk
+from bench.lossless import measure_lossless
 from bench.memory import measure_memory
 from bench.metrics import measure_counting
 from bench.processes import BenchError, MissingError, Processes
@@ -55,9 +56,10 @@ def _measure(quick: bool) -> str:
         run = Run(processes, hop_core=cores[0], load_core=cores[-1], quick=quick)
         # This process leaves the hop's core alone.
         os.sched_setaffinity(0, {run.load_core})
-        run.tell("building the hop in Go")
+        run.tell("building the hops in Go")
         go_hop.build(processes, run.load_core)
         throughput = measure_throughput(run)
+        lossless = measure_lossless(run, throughput)
         tail = measure_tail(run, throughput)
         memory = measure_memory(run)
         startup = measure_startup(run)
@@ -65,12 +67,13 @@ def _measure(quick: bool) -> str:
         trees = measure_trees(run)
         workers = measure_workers(run)
         counting = measure_counting(run)
-    parts = (throughput, tail, memory, startup, growth, trees, workers, counting)
+    parts = (throughput, lossless, tail, memory, startup, growth, trees, workers, counting)
     sections = [part.section() for part in parts]
     goals = [
         *throughput.goals(),
+        lossless.goal(),
         tail.goal(),
-        memory.goal(),
+        *memory.goals(),
         startup.goal(),
         *growth.goals(),
         trees.goal(),

@@ -101,6 +101,7 @@ def start(
     cores: Collection[int] | None = None,
     receiver: str = "",
     settings: Mapping[str, str] | None = None,
+    together: bool = False,
 ) -> RunningChain:
     """Start the hops of a chain, on loopback addresses of their own.
 
@@ -113,6 +114,9 @@ def start(
         cores: where they run (default: all on the hops' core).
         receiver: a traced contender exports its spans to the path `number` below this URL.
         settings: more environment variables of the hops.
+        together: whether all hops share one session, as a shell starts them. If not, each has its
+            own, so that Linux schedules it as a group of its own (sched(7), "The autogroup
+            feature"), as it does with a pod.
     """
     places = range(first, first + length)
     hops: list[RunningHop] = []
@@ -122,7 +126,8 @@ def start(
             env |= tracing_env(_app(place), f"{receiver}{number}")
         upstreams = [hops[0].url] if hops else []
         on = cores or [run.hop_core]
-        hops.insert(0, _start_hop(run, contender, number, place, upstreams, on, env))
+        hop = _start_hop(run, contender, number, place, upstreams, on, env, together=together)
+        hops.insert(0, hop)
     return RunningChain(contender, hops)
 
 
@@ -150,6 +155,8 @@ def _start_hop(
     upstreams: Sequence[str],
     cores: Collection[int],
     settings: Mapping[str, str],
+    *,
+    together: bool = False,
 ) -> RunningHop:
     app, address = _app(place), f"127.70.{number}.{place}"
     env = {
@@ -162,7 +169,9 @@ def _start_hop(
         **contender.env,
         **settings,
     }
-    process = run.processes.start(f"{contender.name}, {app}", contender.command, cores, env)
+    process = run.processes.start(
+        f"{contender.name}, {app}", contender.command, cores, env, own_session=not together
+    )
     return RunningHop(process, f"http://{address}:{PORT}/", contender.line.format_map(env))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 BENCH: Final = Path(__file__).parent
-GO_HOP: Final = BENCH / ".build" / "go-hop"
+BUILD: Final = BENCH / ".build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,16 @@ class Contender:
     """A hop's part of the chain."""
 
 
-GO: Final = Contender("Go net/http", (str(GO_HOP),), {"GOMAXPROCS": "1"})
-"""The reference of all ratios."""
+_ONE_CORE: Final = {"GOMAXPROCS": "1"}
+GO: Final = Contender("Go net/http", (str(BUILD / "go-lean"),), _ONE_CORE)
+"""The reference of all ratios: as short as Go allows, without a timeout."""
+GO_TIMEOUT: Final = Contender("Go net/http, with a timeout", (str(BUILD / "go-hop"),), _ONE_CORE)
+"""It calls several upstreams, too."""
+GO_TRACED: Final = Contender(
+    "Go net/http, otelhttp", (str(BUILD / "go-traced"),), _ONE_CORE, traced=True
+)
+BARE: Final = Contender("bare uvloop + httptools", (sys.executable, "-m", "bench.bare_hop"))
+"""What the event loop and the parser of mockservice leave to reach."""
 
 _AIOHTTP: Final = (sys.executable, "-m", "bench.aiohttp_hop")
 _INSTRUMENT: Final = str(Path(sys.executable).with_name("opentelemetry-instrument"))

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bench import chains, markdown
-from bench.contenders import HELLO, MOCKSERVICE
+from bench.contenders import BARE, HELLO, MOCKSERVICE, MOCKSERVICE_TRACED
 from bench.load import CONNECTIONS, measure
 from bench.reach import Goal
+from bench.spans import Receiver
 
 if TYPE_CHECKING:
     from bench.chains import RunningChain
@@ -25,34 +26,42 @@ class Memory:
     """Answered requests, at least."""
     hop: float
     """The mean of three hops."""
+    traced: float
+    """The same, traced."""
+    bare: float
+    """The same, of bare hops."""
     hello: float
 
-    def goal(self) -> Goal:
-        """The hop against the bare server."""
-        return Goal(
-            f"resident memory per hop after {self.requests:,} requests, against a bare aiohttp + "
-            "uvloop server's",
-            self.hop / self.hello,
-            1.0,
-        )
+    def goals(self) -> list[Goal]:
+        """The hop, traced or not."""
+        after = f"resident memory per hop after {self.requests:,} requests, MiB"
+        return [Goal(after, self.hop, 22.0), Goal(f"{after}: traced", self.traced, 32.0)]
 
     def section(self) -> str:
         """The numbers, and how they were measured."""
         text = f"""
             After at least {self.requests:,} requests over {CONNECTIONS} connections, a hop has
-            {self.hop:.1f} MiB of resident memory, the mean of the chain's three; a bare aiohttp +
-            uvloop server that says "hello" (`bench/hello.py`) has {self.hello:.1f} MiB."""
+            {self.hop:.1f} MiB of resident memory, the mean of the chain's three, and traced
+            {self.traced:.1f} MiB; a bare hop on uvloop and httptools (`bench/bare_hop.py`) has
+            {self.bare:.1f} MiB, and a bare aiohttp + uvloop server that says "hello"
+            (`bench/hello.py`) {self.hello:.1f} MiB."""
         return f"## Memory\n\n{markdown.paragraph(text)}"
 
 
 def measure_memory(run: Run) -> Memory:
-    """Send the requests to a new chain and to a new bare server, and compare their memory."""
+    """Send the requests to new chains and to a new bare server, and compare their memory."""
     requests = run.size(100_000, 10_000)
-    chain = chains.start(run, MOCKSERVICE, 1)
-    hello = chains.start(run, HELLO, 2, length=1)
-    chains.wait(run, [chain, hello])
-    memory = Memory(requests, _after(run, chain, requests), _after(run, hello, requests))
-    chains.stop(run, [chain, hello])
+    receiver = Receiver(run)
+    started = [
+        chains.start(run, MOCKSERVICE, 1),
+        chains.start(run, MOCKSERVICE_TRACED, 2, receiver=receiver.url),
+        chains.start(run, BARE, 3),
+        chains.start(run, HELLO, 4, length=1),
+    ]
+    chains.wait(run, started)
+    memory = Memory(requests, *(_after(run, chain, requests) for chain in started))
+    chains.stop(run, started)
+    receiver.stop()
     return memory
 
 

@@ -43,6 +43,8 @@ class Running:
     output: IO[bytes]
     started: float
     """`time.perf_counter()` just before the start."""
+    leads_session: bool
+    """Whether it has a session of its own. If not, it has no children."""
 
     def cpu_times(self) -> dict[int, float]:
         """CPU time of the process and its children so far, in seconds, by process id."""
@@ -62,6 +64,8 @@ class Running:
 
     def _session(self) -> list[int]:
         """The process and its children: the session that it leads (credentials(7))."""
+        if not self.leads_session:
+            return [self.process.pid]
         return [pid for pid in _process_ids() if _session_id(pid) == self.process.pid]
 
 
@@ -82,9 +86,18 @@ class Processes:
             signal.signal(number, handler)
 
     def start(
-        self, name: str, command: Sequence[str], cores: Collection[int], env: Mapping[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        cores: Collection[int],
+        env: Mapping[str, str],
+        *,
+        own_session: bool = True,
     ) -> Running:
-        """Start `command`, with all its threads and children, on `cores`."""
+        """Start `command`, with all its threads and children, on `cores`.
+
+        Without a session of its own, it shares the one of this run.
+        """
         output = tempfile.TemporaryFile()  # noqa: SIM115
         own_cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cores)
@@ -97,12 +110,13 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # In a session of its own it gets no Ctrl-C: this run stops it.
-                start_new_session=True,
+                # In a group of its own it gets no Ctrl-C: this run stops it.
+                start_new_session=own_session,
+                process_group=None if own_session else 0,
             )
         finally:
             os.sched_setaffinity(0, own_cores)
-        running = Running(name, process, output, started)
+        running = Running(name, process, output, started, own_session)
         self._running.append(running)
         return running
 

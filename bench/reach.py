@@ -37,7 +37,7 @@ def section(goals: Sequence[Goal]) -> str:
             [
                 goal.what,
                 f"{goal.value:{'.1%' if goal.percent else '.3g'}}",
-                f"{bound} {goal.target:{'.0%' if goal.percent else '.1f'}}",
+                f"{bound} {goal.target:{'.0%' if goal.percent else '.4g'}}",
                 "reached" if goal.reached else "not reached",
             ]
         )

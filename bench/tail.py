@@ -37,7 +37,7 @@ class Tail:
         return Goal(
             "p99 at half of the Go chain's peak rate, against the Go chain's",
             median(own.p99 / others.p99 for own, others in pairs),
-            1.5,
+            0.7,
         )
 
     def section(self) -> str:
@@ -68,7 +68,7 @@ def measure_tail(run: Run, throughput: Throughput) -> Tail:
         chains.start(run, contender, number)
         for number, contender in enumerate(_CONTENDERS, 1)
         if contender in (GO, MOCKSERVICE)
-        or throughput.results[contender].median("requests_per_second") > rate
+        or throughput.apart[contender].median("requests_per_second") > rate
     ]
     chains.wait(run, running)
     measured: dict[Contender, list[SteadyMeasurement]] = {name: [] for name in _CONTENDERS}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Final
@@ -12,27 +10,36 @@ from bench import chains, markdown
 from bench.contenders import (
     AIOHTTP,
     AIOHTTP_TRACED,
+    BARE,
     GO,
+    GO_TIMEOUT,
+    GO_TRACED,
     MOCKSERVICE,
     MOCKSERVICE_TRACED,
     Contender,
 )
 from bench.load import CONNECTIONS, Measurement, measure
-from bench.processes import BenchError
 from bench.reach import Goal
+from bench.spans import SPANS_PER_REQUEST, Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.run import Run
 
-CONTENDERS: Final = (GO, MOCKSERVICE, MOCKSERVICE_TRACED, AIOHTTP, AIOHTTP_TRACED)
+_APART: Final = (
+    GO,
+    MOCKSERVICE,
+    BARE,
+    GO_TIMEOUT,
+    AIOHTTP,
+    GO_TRACED,
+    MOCKSERVICE_TRACED,
+    AIOHTTP_TRACED,
+)
 """The reference of all ratios, then the others."""
-_SPANS_PER_REQUEST: Final = 2 * chains.LENGTH - 1
-"""A server span for each hop, and a client span for each call between them."""
+_TOGETHER: Final = (GO, MOCKSERVICE, GO_TRACED, MOCKSERVICE_TRACED)
 _WARM_UP_SECONDS: Final = 1
-_RECEIVER_HOST: Final = "127.70.0.1"
-_RECEIVER: Final = f"http://{_RECEIVER_HOST}:{chains.PORT}/"
 _COLUMNS: Final = (
     ("requests/s", "requests_per_second", ",.0f"),
     ("p50 ms", "p50", ".2f"),
@@ -68,97 +75,117 @@ class Throughput:
     """The results of all contenders."""
 
     seconds: int
-    results: Mapping[Contender, Result]
+    apart: Mapping[Contender, Result]
+    """Each hop in a session of its own."""
+    together: Mapping[Contender, Result]
+    """All hops in one session."""
 
     @property
     def peak(self) -> float:
         """Requests per second of the reference."""
-        return self.results[GO].median("requests_per_second")
-
-    def ratio(self, one: Contender, other: Contender) -> float:
-        """The ratio of their requests per second."""
-        return self.results[one].ratio(self.results[other], "requests_per_second")
+        return self.apart[GO].median("requests_per_second")
 
     def goals(self) -> list[Goal]:
-        """The chain against Go's, and the traced one against auto-instrumented aiohttp's."""
+        """The chain against Go's and against a bare one, and traced against Go's and aiohttp's."""
+        untraced = "requests/s of the chain, tracing not configured, against"
+        traced = "requests/s of the chain, all traced and exported, against"
+        apart, together = self.apart, self.together
         return [
-            Goal(
-                "requests/s of the chain, tracing not configured, against Go's net/http chain",
-                self.ratio(MOCKSERVICE, GO),
-                1.0,
-                at_least=True,
+            _goal(f"{untraced} Go's net/http, apart", apart, MOCKSERVICE, GO, 1.5),
+            _goal(f"{untraced} Go's net/http, together", together, MOCKSERVICE, GO, 1.1),
+            _goal(f"{untraced} a bare uvloop + httptools chain", apart, MOCKSERVICE, BARE, 0.6),
+            _goal(f"{traced} Go's otelhttp, apart", apart, MOCKSERVICE_TRACED, GO_TRACED, 1.3),
+            _goal(
+                f"{traced} Go's otelhttp, together", together, MOCKSERVICE_TRACED, GO_TRACED, 1.0
             ),
-            Goal(
-                "requests/s of the chain, all traced and exported, against auto-instrumented "
-                "aiohttp's",
-                self.ratio(MOCKSERVICE_TRACED, AIOHTTP_TRACED),
+            _goal(
+                f"{traced} auto-instrumented aiohttp's",
+                apart,
+                MOCKSERVICE_TRACED,
+                AIOHTTP_TRACED,
                 4.0,
-                at_least=True,
             ),
         ]
 
     def section(self) -> str:
-        """The table, and how it was measured."""
-        reference = self.results[GO]
-        rows = [["three hops", *(title for title, _, _ in _COLUMNS), "spans"]]
-        for contender, result in self.results.items():
-            row = [contender.name]
-            for _, value, form in _COLUMNS:
-                ratio = result.ratio(reference, value)
-                row.append(f"{result.median(value):{form}} ({ratio:.2f})")
-            spans = result.spans_per_request
-            # At its end wrk does not count requests in flight, but their spans are received.
-            row.append("" if spans is None else f"{min(1.0, spans / _SPANS_PER_REQUEST):.0%}")
-            rows.append(row)
-        rounds = markdown.count(len(reference.rounds), "interleaved round")
+        """The tables, and how they were measured."""
+        rounds = markdown.count(len(self.apart[GO].rounds), "interleaved round")
         text = f"""
             In parentheses: the ratio to {GO.name}. Values and ratios are medians over {rounds} of
             {self.seconds} s each. Three hops, each in a process, share one core; wrk with
             {CONNECTIONS} connections and the receiver of the spans share another one. CPU time is
             the sum of the three hops, resident memory their mean after the load. Traced: all
-            requests are sampled. *Spans* is the share of the {_SPANS_PER_REQUEST} spans of a
-            request that reached the receiver; the exporter's full queue dropped the others. The
-            hops in Go and aiohttp do less than mockservice: they have no JSON form, detect no loops
-            and have no readiness check."""
-        return f"## All that a chain can do\n\n{markdown.table(rows)}\n\n{markdown.paragraph(text)}"
+            requests are sampled. *Spans* is the share of the {SPANS_PER_REQUEST} spans of a
+            request that reached the receiver; the exporter's full queue dropped the others.
+            *Apart*: each hop has a session of its own, and Linux shares the core evenly between
+            sessions, as it does between pods. *Together*: all hops have the same session, as in a
+            shell. The hops in Go and aiohttp do less than mockservice: they have no JSON form,
+            detect no loops, count nothing and have no readiness check. Those of {GO.name} have no
+            timeouts, either, and the bare ones check nothing."""
+        return "\n\n".join(
+            [
+                "## All that a chain can do",
+                _table("apart", self.apart),
+                _table("together", self.together),
+                markdown.paragraph(text),
+            ]
+        )
+
+
+def _goal(
+    what: str, results: Mapping[Contender, Result], one: Contender, other: Contender, target: float
+) -> Goal:
+    ratio = results[one].ratio(results[other], "requests_per_second")
+    return Goal(what, ratio, target, at_least=True)
+
+
+def _table(title: str, results: Mapping[Contender, Result]) -> str:
+    reference = results[GO]
+    rows = [[f"three hops, {title}", *(column for column, _, _ in _COLUMNS), "spans"]]
+    for contender, result in results.items():
+        row = [contender.name]
+        for _, value, form in _COLUMNS:
+            ratio = result.ratio(reference, value)
+            row.append(f"{result.median(value):{form}} ({ratio:.2f})")
+        spans = result.spans_per_request
+        # At its end wrk does not count requests in flight, but their spans are received.
+        row.append("" if spans is None else f"{min(1.0, spans / SPANS_PER_REQUEST):.0%}")
+        rows.append(row)
+    return markdown.table(rows)
 
 
 def measure_throughput(run: Run) -> Throughput:
-    """Load the chains of all contenders in turn, round by round."""
-    rounds, seconds = run.size(5, 1), run.size(4, 1)
-    run.tell("starting the chains")
-    command = [sys.executable, "-m", "bench.receiver", _RECEIVER_HOST, str(chains.PORT)]
-    env = {"PATH": os.environ["PATH"]}
-    receiver = run.processes.start("receiver", command, [run.load_core], env)
-    run.processes.wait_until(
-        lambda: chains.fetch(_RECEIVER, {}) is not None, chains.START_TIMEOUT, "receiver"
-    )
+    """Load the chains of all contenders in turn, round by round: apart, then together."""
+    seconds = run.size(3, 1)
+    apart = _measure(run, _APART, seconds, together=False)
+    together = _measure(run, _TOGETHER, seconds, together=True)
+    return Throughput(seconds, apart, together)
+
+
+def _measure(
+    run: Run, contenders: Sequence[Contender], seconds: int, *, together: bool
+) -> dict[Contender, Result]:
+    rounds = run.size(5, 1)
+    how = "together" if together else "apart"
+    run.tell(f"starting the chains, {how}")
+    receiver = Receiver(run)
     running = [
-        chains.start(run, contender, number, receiver=_RECEIVER)
-        for number, contender in enumerate(CONTENDERS, 1)
+        chains.start(run, contender, number, receiver=receiver.url, together=together)
+        for number, contender in enumerate(contenders, 1)
     ]
     chains.wait(run, running)
-    requests = [0] * len(running)
+    requests = [measure(run, chain, _WARM_UP_SECONDS).requests for chain in running]
     measured: list[list[Measurement]] = [[] for _ in running]
     for number in range(1, rounds + 1):
         for index, chain in enumerate(running):
-            run.tell(f"round {number} of {rounds}: {chain.contender.name}")
-            warm_up = measure(run, chain, _WARM_UP_SECONDS)
+            run.tell(f"{how}, round {number} of {rounds}: {chain.contender.name}")
             measurement = measure(run, chain, seconds)
             measured[index].append(measurement)
-            requests[index] += warm_up.requests + measurement.requests
+            requests[index] += measurement.requests
     chains.stop(run, running)
     results = {}
-    for index, contender in enumerate(CONTENDERS):
-        spans = _spans(index + 1) / requests[index] if contender.traced else None
+    for index, contender in enumerate(contenders):
+        spans = receiver.spans(index + 1) / requests[index] if contender.traced else None
         results[contender] = Result(measured[index], spans)
-    run.processes.stop([receiver])
-    return Throughput(seconds, results)
-
-
-def _spans(number: int) -> int:
-    """The spans of contender `number` at the receiver."""
-    count = chains.fetch(f"{_RECEIVER}{number}", {})
-    if count is None:
-        raise BenchError("receiver: no answer")
-    return int(count)
+    receiver.stop()
+    return results

@@ -7,7 +7,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from bench import chains, markdown
-from bench.contenders import GO, MOCKSERVICE, Contender
+from bench.contenders import GO_TIMEOUT as GO
+from bench.contenders import MOCKSERVICE, Contender
 from bench.load import CONNECTIONS, measure
 from bench.reach import Goal
 
@@ -56,7 +57,7 @@ class Trees:
 
 def measure_trees(run: Run) -> Trees:
     """Load all trees in turn, round by round."""
-    rounds, seconds = run.size(5, 1), run.size(4, 1)
+    rounds, seconds = run.size(5, 1), run.size(2, 1)
     kinds = [(contender, upstreams) for contender in (GO, MOCKSERVICE) for upstreams in _UPSTREAMS]
     trees = [
         chains.start_tree(run, contender, number, upstreams)
