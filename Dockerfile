@@ -5,8 +5,11 @@ ARG BASE_IMAGE=python:3.13.14-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 
-# Most of the size of the wheels is debug symbols.
-RUN apt-get update && apt-get install --yes --no-install-recommends binutils
+# Most of the size of the wheels is debug symbols. gcc and Python's headers, which some bases have,
+# compile what a request goes through.
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils gcc libc6-dev \
+ && { test -e "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" \
+   || apt-get install --yes --no-install-recommends python3-dev; }
 
 # pip runs from a venv of its own, so that the shipped venv does not contain it.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/venv
@@ -23,7 +26,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY mockservice mockservice
 # The container's file system is read-only, and the base may lack bytecode: all that the service
 # imports, the standard library included, is compiled here, into a folder of its own.
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+RUN HATCH_BUILD_HOOK_ENABLE_MYPYC=1 /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps dist/*.whl \
  && PYTHONPYCACHEPREFIX=/opt/venv/pycache /opt/venv/bin/python -P -c 'import runpy, \
         mockservice.cli, mockservice.serve.command, mockservice.serve.healthcheck, \

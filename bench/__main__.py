@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from bench import go_hop, reach, report
+from bench.contenders import COMPILED
 from bench.growth import measure_growth
 from bench.load import find_wrk
 from bench.lossless import measure_lossless
@@ -72,9 +73,9 @@ def _measure(quick: bool) -> str:
     goals = [
         *throughput.goals(),
         lossless.goal(),
-        tail.goal(),
+        *tail.goals(),
         *memory.goals(),
-        startup.goal(),
+        *startup.goals(),
         *growth.goals(),
         trees.goal(),
         workers.goal(),
@@ -90,6 +91,8 @@ def _check_machine() -> None:
     """
     find_wrk()
     go_hop.find_go()
+    if not COMPILED.exists():
+        raise MissingError(f"{COMPILED} is missing: run `make compiled`")
     for package in report.PACKAGES:
         try:
             version(package)

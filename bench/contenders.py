@@ -9,6 +9,8 @@ from typing import Final
 
 BENCH: Final = Path(__file__).parent
 BUILD: Final = BENCH / ".build"
+COMPILED: Final = BENCH.parent / ".build" / "compiled"
+"""What `make compiled` makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,15 @@ _INSTRUMENT: Final = str(Path(sys.executable).with_name("opentelemetry-instrumen
 _MOCKSERVICE: Final = (sys.executable, "-m", "mockservice")
 MOCKSERVICE: Final = Contender("mockservice", _MOCKSERVICE, ready="/readyz")
 MOCKSERVICE_TRACED: Final = Contender("mockservice, traced", _MOCKSERVICE, traced=True)
+# -P: not the package of the working directory.
+_COMPILED: Final = (sys.executable, "-P", "-m", "mockservice")
+_COMPILED_ENV: Final = {"PYTHONPATH": str(COMPILED)}
+MOCKSERVICE_COMPILED: Final = Contender(
+    "mockservice, compiled", _COMPILED, _COMPILED_ENV, ready="/readyz"
+)
+MOCKSERVICE_COMPILED_TRACED: Final = Contender(
+    "mockservice, compiled, traced", _COMPILED, _COMPILED_ENV, traced=True
+)
 AIOHTTP: Final = Contender("aiohttp", _AIOHTTP)
 AIOHTTP_TRACED: Final = Contender(
     "aiohttp, auto-instrumented", (_INSTRUMENT, *_AIOHTTP), traced=True

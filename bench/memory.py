@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bench import chains, markdown
-from bench.contenders import BARE, HELLO, MOCKSERVICE, MOCKSERVICE_TRACED
+from bench.contenders import BARE, HELLO, MOCKSERVICE, MOCKSERVICE_COMPILED, MOCKSERVICE_TRACED
 from bench.load import CONNECTIONS, measure
 from bench.reach import Goal
 from bench.spans import Receiver
@@ -28,6 +28,8 @@ class Memory:
     """The mean of three hops."""
     traced: float
     """The same, traced."""
+    compiled: float
+    """The same, compiled and not traced."""
     bare: float
     """The same, of bare hops."""
     hello: float
@@ -42,9 +44,9 @@ class Memory:
         text = f"""
             After at least {self.requests:,} requests over {CONNECTIONS} connections, a hop has
             {self.hop:.1f} MiB of resident memory, the mean of the chain's three, and traced
-            {self.traced:.1f} MiB; a bare hop on uvloop and httptools (`bench/bare_hop.py`) has
-            {self.bare:.1f} MiB, and a bare aiohttp + uvloop server that says "hello"
-            (`bench/hello.py`) {self.hello:.1f} MiB."""
+            {self.traced:.1f} MiB; compiled and not traced it has {self.compiled:.1f} MiB. A bare
+            hop on uvloop and httptools (`bench/bare_hop.py`) has {self.bare:.1f} MiB, and a bare
+            aiohttp + uvloop server that says "hello" (`bench/hello.py`) {self.hello:.1f} MiB."""
         return f"## Memory\n\n{markdown.paragraph(text)}"
 
 
@@ -55,8 +57,9 @@ def measure_memory(run: Run) -> Memory:
     started = [
         chains.start(run, MOCKSERVICE, 1),
         chains.start(run, MOCKSERVICE_TRACED, 2, receiver=receiver.url),
-        chains.start(run, BARE, 3),
-        chains.start(run, HELLO, 4, length=1),
+        chains.start(run, MOCKSERVICE_COMPILED, 3),
+        chains.start(run, BARE, 4),
+        chains.start(run, HELLO, 5, length=1),
     ]
     chains.wait(run, started)
     memory = Memory(requests, *(_after(run, chain, requests) for chain in started))

@@ -15,6 +15,8 @@ from bench.contenders import (
     GO_TIMEOUT,
     GO_TRACED,
     MOCKSERVICE,
+    MOCKSERVICE_COMPILED,
+    MOCKSERVICE_COMPILED_TRACED,
     MOCKSERVICE_TRACED,
     Contender,
 )
@@ -30,15 +32,24 @@ if TYPE_CHECKING:
 _APART: Final = (
     GO,
     MOCKSERVICE,
+    MOCKSERVICE_COMPILED,
     BARE,
     GO_TIMEOUT,
     AIOHTTP,
     GO_TRACED,
     MOCKSERVICE_TRACED,
+    MOCKSERVICE_COMPILED_TRACED,
     AIOHTTP_TRACED,
 )
 """The reference of all ratios, then the others."""
-_TOGETHER: Final = (GO, MOCKSERVICE, GO_TRACED, MOCKSERVICE_TRACED)
+_TOGETHER: Final = (
+    GO,
+    MOCKSERVICE,
+    MOCKSERVICE_COMPILED,
+    GO_TRACED,
+    MOCKSERVICE_TRACED,
+    MOCKSERVICE_COMPILED_TRACED,
+)
 _WARM_UP_SECONDS: Final = 1
 _COLUMNS: Final = (
     ("requests/s", "requests_per_second", ",.0f"),
@@ -86,26 +97,22 @@ class Throughput:
         return self.apart[GO].median("requests_per_second")
 
     def goals(self) -> list[Goal]:
-        """The chain against Go's and against a bare one, and traced against Go's and aiohttp's."""
-        untraced = "requests/s of the chain, tracing not configured, against"
-        traced = "requests/s of the chain, all traced and exported, against"
+        """The plain and the compiled chain against Go's and a bare one, untraced and traced."""
         apart, together = self.apart, self.together
-        return [
-            _goal(f"{untraced} Go's net/http, apart", apart, MOCKSERVICE, GO, 1.5),
-            _goal(f"{untraced} Go's net/http, together", together, MOCKSERVICE, GO, 1.1),
-            _goal(f"{untraced} a bare uvloop + httptools chain", apart, MOCKSERVICE, BARE, 0.6),
-            _goal(f"{traced} Go's otelhttp, apart", apart, MOCKSERVICE_TRACED, GO_TRACED, 1.3),
-            _goal(
-                f"{traced} Go's otelhttp, together", together, MOCKSERVICE_TRACED, GO_TRACED, 1.0
-            ),
-            _goal(
-                f"{traced} auto-instrumented aiohttp's",
-                apart,
-                MOCKSERVICE_TRACED,
-                AIOHTTP_TRACED,
-                4.0,
-            ),
-        ]
+        goals = []
+        for own, traced, how in (
+            (MOCKSERVICE, MOCKSERVICE_TRACED, ""),
+            (MOCKSERVICE_COMPILED, MOCKSERVICE_COMPILED_TRACED, "compiled: "),
+        ):
+            goals += [
+                _goal(f"{how}requests/s against Go's net/http, apart", apart, own, GO, 1.5),
+                _goal(f"{how}the same, together", together, own, GO, 1.1),
+                _goal(f"{how}against a bare uvloop + httptools chain", apart, own, BARE, 0.6),
+                _goal(f"{how}traced, against Go's otelhttp, apart", apart, traced, GO_TRACED, 1.3),
+                _goal(f"{how}the same, together", together, traced, GO_TRACED, 1.0),
+            ]
+        what = "requests/s, traced, against auto-instrumented aiohttp's"
+        return [*goals, _goal(what, apart, MOCKSERVICE_TRACED, AIOHTTP_TRACED, 4.0)]
 
     def section(self) -> str:
         """The tables, and how they were measured."""
@@ -119,9 +126,11 @@ class Throughput:
             request that reached the receiver; the exporter's full queue dropped the others.
             *Apart*: each hop has a session of its own, and Linux shares the core evenly between
             sessions, as it does between pods. *Together*: all hops have the same session, as in a
-            shell. The hops in Go and aiohttp do less than mockservice: they have no JSON form,
-            detect no loops, count nothing and have no readiness check. Those of {GO.name} have no
-            timeouts, either, and the bare ones check nothing."""
+            shell. *Compiled*: mypyc has compiled what a request goes through, as in the image
+            (`make compiled`); all else here is measured with the plain source. The hops in Go and
+            aiohttp do less than mockservice: they have no JSON form, detect no loops, count nothing
+            and have no readiness check. Those of {GO.name} have no timeouts, either, and the bare
+            ones check nothing."""
         return "\n\n".join(
             [
                 "## All that a chain can do",

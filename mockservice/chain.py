@@ -200,7 +200,7 @@ def as_branch(text: bytes) -> bytes:
     return chain.as_branch().encode("utf-8", "surrogateescape")
 
 
-class _NotATreeError(ValueError):
+class _NotATreeError(Exception):
     """The text is not that of a tree."""
 
 

@@ -6,7 +6,6 @@ body has been read. The answers go out in the order of the requests.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import deque
 from contextlib import suppress
@@ -26,9 +25,10 @@ from mockservice.propagation import (
     Headers,
     within_limits,
 )
-from mockservice.serve.hop import Request
+from mockservice.serve.hop import Answer, Request
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from mockservice.serve.hop import Answer, Cancelable
@@ -186,8 +186,8 @@ class _BadRequestError(Exception):
         self.status = status
 
 
-class Connection(asyncio.Protocol):
-    """One client's connection."""
+class Connection:
+    """One client's connection: an `asyncio.Protocol`."""
 
     __slots__ = (
         "_body_size",

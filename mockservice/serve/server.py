@@ -8,7 +8,7 @@ import os
 import socket
 from http import HTTPStatus
 from time import gmtime, time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from mockservice.chain import TEXT_TYPE
 from mockservice.propagation import Propagation
@@ -79,11 +79,15 @@ class Server:
         settings = self._settings
         for listening in _listen(settings.host, settings.port, shared=settings.workers > 1):
             listener = await self.loop.create_server(
-                lambda: Connection(self), sock=listening, backlog=_BACKLOG
+                self._connect, sock=listening, backlog=_BACKLOG
             )
             self._listeners.append(listener)
         self._tick()
         self._set_state("ready", 200)
+
+    def _connect(self) -> asyncio.Protocol:
+        # It is none by inheritance, which a compiled class cannot be.
+        return cast("asyncio.Protocol", Connection(self))
 
     async def drain(self) -> None:
         """Report not ready, finish the requests in flight, close all connections.

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from mockservice.serve.telemetry import otlp
+from mockservice.serve.telemetry import export, otlp
 from mockservice.serve.telemetry.trace_context import TraceContext
 from tests.running import Peer, new_address, ok, peer, read_head, request, running, wait_until
 
@@ -117,14 +117,14 @@ def test_a_full_queue_is_logged_once_and_drops_the_oldest_spans(
     exporting, release = threading.Event(), threading.Event()
     exported: list[str] = []
 
-    class Hanging(otlp.Exporter):
+    class Hanging(export.Exporter):
         def export(self, spans: Sequence[ReadableSpan | bytes]) -> SpanExportResult:
             exported.extend(span.decode() for span in spans if isinstance(span, bytes))
             exporting.set()
             release.wait(10)
             return SpanExportResult.SUCCESS
 
-    processor = otlp.Processor(Hanging(Resource({}), "test", "1"))
+    processor = export.Processor(Hanging(Resource({}), "test", "1"))
     for number in range(8):
         processor.add(b"%d" % number)
     assert exporting.wait(10)

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import Decision
 from mockservice import __version__
 from mockservice.propagation import W3C_TRACE_HEADERS, Headers
 from mockservice.serve.settings import SettingError
-from mockservice.serve.telemetry import otlp
+from mockservice.serve.telemetry import export, otlp
 from mockservice.serve.telemetry.trace_context import Propagator, TraceContext
 from mockservice.serve.upstream import UpstreamError
 
@@ -79,8 +79,8 @@ class Tracing:
         resource = Resource.create().merge(own).merge(OTELResourceDetector().detect())
         try:
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-            exporter = otlp.Exporter(resource, "mockservice", __version__)
-            self._spans = _Spans(self._provider, otlp.Processor(exporter))
+            exporter = export.Exporter(resource, "mockservice", __version__)
+            self._spans = _Spans(self._provider, export.Processor(exporter))
         except ValueError as error:
             raise SettingError("OTEL_*", str(error), "as the specification has it") from error
 
@@ -142,7 +142,7 @@ class _OpenSpan:
 class _Spans:
     """Starts and ends spans. Sampler, ids, limits, batches and export are the SDK's."""
 
-    def __init__(self, provider: TracerProvider, processor: otlp.Processor) -> None:
+    def __init__(self, provider: TracerProvider, processor: export.Processor) -> None:
         self.current: _OpenSpan | None = None
         """The server span of the current request. A plain variable will do, as a request goes from
         the server to the upstream call without a wait, but for `Tracing.in_current_span`."""
