@@ -13,11 +13,16 @@ BUILD := .build/venv/.build
 COMPILED := .build/compiled
 ACTIONLINT := .tools/bin/actionlint
 KUSTOMIZE := .tools/bin/kustomize
+# Kubernetes, at the version that tests/kube/go.mod has.
+KUBE := .tools/kube
+KUBE_API := $(addprefix $(KUBE)/,kube-apiserver kubectl)
+KUBE_NODE := $(addprefix $(KUBE)/,kube-controller-manager kube-proxy kube-scheduler kubelet pause)
 LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test test-fast compiled test-compiled soak chaos mutants kustomize lint format types check audit \
+.PHONY: help setup demo lanes test test-fast compiled test-compiled soak chaos mutants kustomize \
+        kube-test cluster-test lint format types check audit \
         bench image image-test screenshots lock clean
 
 help:  ## list the verbs
@@ -44,6 +49,15 @@ $(ACTIONLINT): GO_PACKAGE := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 $(KUSTOMIZE): GO_PACKAGE := sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
 $(ACTIONLINT) $(KUSTOMIZE): $(TOOLS)
 	GOBIN=$(abspath $(@D)) $(@D)/go install $(GO_PACKAGE)
+
+KUBE_VERSION = $(shell .tools/bin/go -C tests/kube list -m -f '{{.Version}}' k8s.io/kubernetes)
+$(KUBE_API) $(KUBE_NODE): GO_PACKAGE = k8s.io/kubernetes/cmd/$(@F)
+$(KUBE)/pause: GO_PACKAGE = ./pause
+$(KUBE)/pause: tests/kube/pause/main.go
+$(KUBE_API) $(KUBE_NODE): tests/kube/go.mod tests/kube/go.sum $(TOOLS)
+	GOBIN=$(abspath $(KUBE)) CGO_ENABLED=0 .tools/bin/go -C tests/kube install \
+	    -ldflags '-s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION)' $(GO_PACKAGE)
+	@touch $@
 
 demo: $(DEMO)  ## run the walkthrough's lanes on this machine, probe them, stop them
 	@$(BIN)/python -m mockservice.lanes.demo $(LANES)
@@ -81,6 +95,12 @@ mutants: $(DEV)  ## prove that every single breakage of the lane rules in k8s/ i
 
 kustomize: $(DEV) $(KUSTOMIZE)  ## build every folder of k8s/ with a real Kustomize
 	$(BIN)/pytest tests/manifests/test_kustomize.py
+
+kube-test: $(DEV) $(KUBE_API)  ## apply every folder of k8s/ to a real API server (builds it once, for minutes)
+	$(BIN)/python -m tests.kube api $(FOLDERS)
+
+cluster-test: $(DEV) $(KUBE_API) $(KUBE_NODE)  ## run the pods on a real node, under load (root, Docker)
+	$(BIN)/python -m tests.kube node
 
 lint: $(DEV) $(ACTIONLINT)  ## check style, which room imports which, and the workflows
 	$(BIN)/ruff check .

@@ -1,0 +1,373 @@
+"""What is done to the pods of a node, and what has to come of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.kube.control_plane import START_TIMEOUT
+from tests.kube.node import gateway
+from tests.kube.node.cluster import NODE
+from tests.kube.node.load import RATE, Load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.kube.node.cluster import Cluster
+
+_APPS: Final = ("mocka", "mockb", "mockc")
+_VERSIONS: Final = ("v1", "v2")
+_DEPLOYMENTS: Final = tuple(f"{app}-{version}" for version in _VERSIONS for app in _APPS)
+_CHAIN: Final = re.compile(
+    "".join(rf"-> {app}\(version: (v\d), ip: ([\d.]+)\)" for app in _APPS).encode()
+)
+_HOPS: Final = ("pods", "--selector", "app.kubernetes.io/component=hop")
+_ALL_READY: Final = ("wait", "--for=condition=Available", "--timeout=3m", "deployment", "--all")
+_PROBE: Final = "job/mock-probe"
+
+_STEADY: Final = 20.0
+"""Seconds of load in which nothing happens."""
+_RESTARTING: Final = 60.0
+"""Seconds of load, at least, in which the hops are restarted."""
+_AFTER: Final = 5.0
+"""Seconds of load after something that was done to a pod is over."""
+_MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table."""
+
+    what: str
+    seen: str
+    problems: list[str] = field(default_factory=list)
+
+
+Pods = list[dict[str, Any]]
+
+
+class Rows:
+    """All that is done on one cluster, in order."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._kubectl = cluster.kubectl
+
+    @property
+    def all(self) -> tuple[Callable[[], Iterator[Row]], ...]:
+        """What is done, in order."""
+        return (
+            self._start,
+            self._chain,
+            self._steady,
+            self._restart,
+            self._delete,
+            self._kill,
+            self._leaking_probe,
+            self._holding_probe,
+        )
+
+    # The pods run.
+
+    def _start(self) -> Iterator[Row]:
+        began = time.monotonic()
+        self._kubectl.must("apply", "--validate=strict", "-k", "k8s/workloads")
+        self._cluster.publish_names()
+        self._kubectl.must(*_ALL_READY)
+        seconds = time.monotonic() - began
+        pods = self._pods()
+        problems = [f"{_name(pod)} is not ready" for pod in pods if not _is_ready(pod)]
+        if len(pods) != len(_DEPLOYMENTS):
+            problems.append(f"there are {len(pods)} pods")
+        yield Row("apply k8s/workloads", f"{len(pods)} pods ready after {seconds:.1f} s", problems)
+        as_root = ("run", "as-root", "--image=any", "--dry-run=server")
+        refused = self._kubectl(*as_root)
+        problems = [] if "violates PodSecurity" in refused.err else [refused.err or refused.out]
+        yield Row("a pod as root beside them", "refused: violates PodSecurity", problems)
+
+    def _chain(self) -> Iterator[Row]:
+        places = {
+            (pod["metadata"]["labels"]["app"], pod["metadata"]["labels"]["version"]): pod["status"][
+                "podIP"
+            ]
+            for pod in self._pods()
+        }
+        address = self._address()
+        problems = []
+        chains = set()
+        for _ in range(50):
+            with urllib.request.urlopen(f"http://{address}:8000/", timeout=10) as response:
+                body = response.read()
+            found = _CHAIN.fullmatch(body)
+            if found is None:
+                problems.append(f"not the chain: {body!r}")
+                continue
+            parts = [part.decode() for part in found.groups()]
+            versions, ips = parts[::2], parts[1::2]
+            chains.add(tuple(versions))
+            problems += [
+                f"{app} {version} says {ip}: its pod has {places[app, version]}"
+                for app, version, ip in zip(_APPS, versions, ips, strict=True)
+                if places[app, version] != ip
+            ]
+        if len({chain[0] for chain in chains}) != len(_VERSIONS):
+            problems.append(f"not every version of mocka has answered: {chains}")
+        seen = f"50 chains of 3 hops, {len(chains)} mixes of versions, each ip its pod's"
+        yield Row("the chain by mocka's ClusterIP", seen, problems)
+
+    # Under load.
+
+    def _steady(self) -> Iterator[Row]:
+        before = self._usage()
+        began = time.monotonic()
+        with self._load() as load:
+            time.sleep(_STEADY)
+            after = self._usage()
+            seconds = time.monotonic() - began
+        yield Row(f"{RATE} requests/s, nothing else", load.found, _lost(load))
+        requests, limits = self._resources()
+        name, used = max(((name, one.memory) for name, one in after.items()), key=lambda it: it[1])
+        most = f"{used / _MIB:.0f} MiB of {name}"
+        asked = f"request {requests.memory / _MIB:.0f}, limit {limits.memory / _MIB:.0f}"
+        problems = [most] if used > requests.memory else []
+        yield Row("the most memory of a pod under it", f"{most}; {asked}", problems)
+        name, cores = max(
+            ((name, (after[name].cpu - before[name].cpu) / seconds) for name in after),
+            key=lambda it: it[1],
+        )
+        most = f"{cores * 1000:.0f}m of {name}"
+        asked = f"request {requests.cpu * 1000:.0f}m, limit {limits.cpu * 1000:.0f}m"
+        problems = [most] if cores > limits.cpu else []
+        yield Row("the most CPU of a pod under it", f"{most}; {asked}", problems)
+
+    def _restart(self) -> Iterator[Row]:
+        before = {_name(pod) for pod in self._pods()}
+        with self._load() as load:
+            end = time.monotonic() + _RESTARTING
+            took = [self._roll_out(f"deployment/{name}") for name in _DEPLOYMENTS]
+            self._wait_for_old_pods()
+            time.sleep(max(_AFTER, end - time.monotonic()))
+        after = {_name(pod) for pod in self._pods()}
+        problems = [*_lost(load), *(f"{name} was not replaced" for name in before & after)]
+        yield Row(
+            f"rollout restart of each of {len(took)} Deployments",
+            f"{load.found} in {load.seconds:.0f} s; new pods after {_span(took)}",
+            problems,
+        )
+
+    def _delete(self) -> Iterator[Row]:
+        name = _name(self._pod_of("mockb-v1"))
+        with self._load() as load:
+            began = time.monotonic()
+            self._kubectl.must("delete", "pod", name, "--wait=false")
+            replaced = self._wait(
+                f"a new pod for {name}",
+                lambda: any(_name(pod) != name and _is_ready(pod) for pod in self._mockb()),
+            )
+            self._wait_for_old_pods()
+            gone = time.monotonic() - began
+            time.sleep(_AFTER)
+        seen = f"{load.found}; a new one ready after {replaced:.1f} s, gone after {gone:.1f} s"
+        yield Row("mockb-v1's pod deleted", seen, _lost(load))
+
+    def _kill(self) -> Iterator[Row]:
+        pod = self._pod_of("mockb-v1")
+        name = _name(pod)
+        with self._load() as load:
+            time.sleep(1)
+            self._cluster.kill(pod["status"]["containerStatuses"][0]["containerID"])
+            ready = self._wait(
+                f"{name} ready again",
+                lambda: any(
+                    _is_ready(one) and one["status"]["containerStatuses"][0]["restartCount"] == 1
+                    for one in self._mockb()
+                ),
+            )
+            again = time.monotonic()
+            time.sleep(_AFTER)
+        status = self._pod_of("mockb-v1")["status"]["containerStatuses"][0]
+        ended = status["lastState"]["terminated"]
+        problems = []
+        if _name(self._pod_of("mockb-v1")) != name:
+            problems.append("it is another pod, not another container")
+        if ended["exitCode"] != 137:
+            problems.append(f"kubelet says {ended}")
+        problems += [f"does not name mockb: {one.text}" for one in load.failed if not _blames(one)]
+        problems += [f"lost though ready: {one.text}" for one in load.failed if one.at > again + 1]
+        times = [one.at for one in load.failed]
+        lasted = f" within {max(times) - min(times):.1f} s" if times else ""
+        failed = f"{len(times)} of {load.answered + len(times):,} requests failed{lasted}"
+        yield Row(
+            "its container killed",
+            f"exit code {ended['exitCode']}, ready again after {ready:.1f} s; {failed}",
+            problems[:5],
+        )
+
+    # The probe.
+
+    def _leaking_probe(self) -> Iterator[Row]:
+        self._kubectl.must("apply", "--validate=strict", "-k", "k8s/asm/strict")
+        # A Service for each version of each hop.
+        self._kubectl.must("apply", "-f", "k8s/gateway-api/hop-versions.yaml")
+        items = json.dumps({"apiVersion": "v1", "kind": "List", "items": gateway.service()})
+        self._kubectl.must("apply", "--filename", "-", stdin=items)
+        self._cluster.publish_names()
+        weights = {self._address(f"mocka-{version}"): 50 for version in _VERSIONS}
+        gateway.start(self._cluster.processes, self._cluster.place, weights)
+        code, log, seconds = self._probe()
+        failing = _verdicts(log, "fails")
+        yield Row(
+            "the probe's Job, without a mesh to keep lanes",
+            f"ended after {seconds:.0f} s, exit code {code}; fails: {', '.join(failing)}",
+            [] if code == 1 and "isolation" in failing else [f"exit code {code}", log],
+        )
+
+    def _holding_probe(self) -> Iterator[Row]:
+        # As a mesh would: each version calls its own version.
+        for version in _VERSIONS:
+            for app, upstream in pairwise(_APPS):
+                setting = f"upstream_url=http://{upstream}-{version}:8000/"
+                self._kubectl.must("set", "env", f"deployment/{app}-{version}", setting)
+        for name in _DEPLOYMENTS:
+            self._kubectl.must("rollout", "status", "--timeout=2m", f"deployment/{name}")
+        self._wait_for_old_pods()
+        code, log, seconds = self._probe()
+        holding = _verdicts(log, "holds")
+        yield Row(
+            "the probe's Job, each version calls its own",
+            f"ended after {seconds:.0f} s, exit code {code}; holds: {', '.join(holding)}",
+            [] if code == 0 and "isolation" in holding else [f"exit code {code}", log],
+        )
+
+    def _probe(self) -> tuple[int, str, float]:
+        """Run the Job as its page says: the exit code of its last pod, its log, its seconds."""
+        self._kubectl.must("delete", "--ignore-not-found", "-k", "k8s/probe")
+        self._kubectl.must("apply", "--validate=strict", "-k", "k8s/probe")
+
+        def has_ended() -> bool:
+            conditions = self._kubectl.get(_PROBE)["status"].get("conditions", [])
+            return any(
+                one["type"] in ("Complete", "Failed") and one["status"] == "True"
+                for one in conditions
+            )
+
+        seconds = self._wait("the end of the probe's Job", has_ended)
+        pods = self._kubectl.get("pods", "--selector", "job-name=mock-probe")["items"]
+        last = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        code = last["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"]
+        return code, self._kubectl.must("logs", _name(last)), seconds
+
+    # What the rows share.
+
+    def _address(self, service: str = "mocka") -> str:
+        address: str = self._kubectl.get("service", service)["spec"]["clusterIP"]
+        return address
+
+    def _load(self) -> Load:
+        """A load on the chain."""
+        return Load(
+            self._address(),
+            lambda status, body: status == 200 and _CHAIN.fullmatch(body) is not None,
+        )
+
+    def _wait(self, what: str, is_true: Callable[[], bool]) -> float:
+        return self._cluster.processes.wait(what, is_true, START_TIMEOUT)
+
+    def _pods(self) -> Pods:
+        """The pods of the hops that are not on their way out."""
+        pods: Pods = self._kubectl.get(*_HOPS)["items"]
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def _mockb(self) -> Pods:
+        return [pod for pod in self._pods() if _name(pod).startswith("mockb-v1-")]
+
+    def _pod_of(self, deployment: str) -> dict[str, Any]:
+        [pod] = [pod for pod in self._pods() if _name(pod).startswith(f"{deployment}-")]
+        return pod
+
+    def _wait_for_old_pods(self) -> None:
+        """Until no pod is on its way out."""
+        count = len(_DEPLOYMENTS)
+        self._wait("the end of the old pods", lambda: self._count() == count)
+
+    def _count(self) -> int:
+        return len(self._kubectl.get(*_HOPS)["items"])
+
+    def _roll_out(self, deployment: str) -> float:
+        began = time.monotonic()
+        self._kubectl.must("rollout", "restart", deployment)
+        self._kubectl.must("rollout", "status", "--timeout=2m", deployment)
+        return time.monotonic() - began
+
+    def _usage(self) -> dict[str, Amount]:
+        """What the containers of the hops have used, as kubelet says."""
+        path = f"/api/v1/nodes/{NODE}/proxy/stats/summary"
+        found = json.loads(self._kubectl.must("get", "--raw", path))
+        return {
+            pod["podRef"]["name"]: Amount(
+                container["memory"]["workingSetBytes"],
+                container["cpu"]["usageCoreNanoSeconds"] / 1e9,
+            )
+            for pod in found["pods"]
+            for container in pod.get("containers", ())
+            if pod["podRef"]["name"].startswith("mock")
+        }
+
+    def _resources(self) -> tuple[Amount, Amount]:
+        """What the hops request, and what limits them: the same in all."""
+        found = {
+            json.dumps(pod["spec"]["containers"][0]["resources"], sort_keys=True)
+            for pod in self._pods()
+        }
+        [resources] = map(json.loads, found)
+        return _amount(resources["requests"]), _amount(resources["limits"])
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Of memory, in bytes, and of CPU, in cores or in seconds of one core."""
+
+    memory: float
+    cpu: float
+
+
+def _amount(resources: dict[str, str]) -> Amount:
+    memory, cpu = resources["memory"], resources["cpu"]
+    assert memory.endswith("Mi")
+    cores = float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)
+    return Amount(float(memory.removesuffix("Mi")) * _MIB, cores)
+
+
+def _name(pod: dict[str, Any]) -> str:
+    name: str = pod["metadata"]["name"]
+    return name
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _lost(load: Load) -> list[str]:
+    problems = [one.text for one in load.failed[:5]]
+    if load.answered < load.seconds * RATE * 0.9:
+        problems.append(f"only {load.answered} requests in {load.seconds:.0f} s")
+    return problems
+
+
+def _blames(failed: object) -> bool:
+    return "mockb(" in str(failed)
+
+
+def _verdicts(log: str, verdict: str) -> list[str]:
+    """The names of the probe's verdicts that are this one."""
+    return re.findall(rf"^(\w+) +{verdict}\b", log, re.MULTILINE)
+
+
+def _span(seconds: list[float]) -> str:
+    return f"{min(seconds):.1f} to {max(seconds):.1f} s"
