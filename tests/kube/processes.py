@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _STOP_TIMEOUT: Final = 20.0
-_LINES: Final = 12
+_LINES: Final = 5
 
 
 class BrokenError(Exception):
@@ -78,7 +78,8 @@ class Processes:
                         f"{name} ended with {process.returncode}\n{self.end_of_log(name)}"
                     )
             if time.monotonic() - began > timeout:
-                raise BrokenError(f"{what}: not within {timeout:.0f} s")
+                logs = "".join(f"\n{name}:\n{self.end_of_log(name)}" for name in self._started)
+                raise BrokenError(f"{what}: not within {timeout:.0f} s{logs}")
             time.sleep(0.2)
 
     def end_of_log(self, name: str) -> str:

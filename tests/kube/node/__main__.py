@@ -21,7 +21,7 @@ def main(place: Path) -> int:
     began = time.monotonic()
     with Processes(place) as processes:
         try:
-            machine.prepare()
+            machine.prepare(place)
             rows = Rows(cluster.start(processes, place))
             sys.stdout.write(f"a node of its own, ready after {time.monotonic() - began:.0f} s\n")
             table = Table(what=46, seen=100)

@@ -65,9 +65,7 @@ class Load:
     @property
     def found(self) -> str:
         """What came of it, in words."""
-        first = f", the first: {self.failed[0].text[:200]}" if self.failed else ""
-        total = self.answered + len(self.failed)
-        return f"{len(self.failed)} of {total:,} requests lost{first}"
+        return f"{len(self.failed)} of {self.answered + len(self.failed):,} requests lost"
 
     async def _run(self) -> None:
         began = time.monotonic()

@@ -2,8 +2,8 @@
 
 The node runs in network, mount and process namespaces of its own (namespaces(7)). What it makes
 there is gone when its first process ends: processes, interfaces, iptables rules, mounts, and its
-folders below `/run`, `/var/lib` and `/var/log`. Control groups and three kernel settings are shared
-with the machine: they are put back.
+folders below `/run`, `/var/lib` and `/var/log`. Control groups alone are shared with the machine;
+they are removed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -44,8 +44,15 @@ CNI: Final = Path("/usr/lib/cni")
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _PODS: Final = "kubepods"
-# kubelet sets them for the whole machine.
-_KERNEL: Final = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
+_KERNEL: Final = {
+    "vm/overcommit_memory": 1,
+    "vm/panic_on_oom": 0,
+    "kernel/panic": 10,
+    "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1_000_000,
+    "kernel/keys/root_maxbytes": 25_000_000,
+}
+"""What kubelet sets for the whole machine, unless it is set."""
 _PRIVATE: Final = ("/run", "/var/lib", "/var/log")
 _GONE_TIMEOUT: Final = 30.0
 
@@ -60,8 +67,8 @@ def missing() -> list[str]:
     with suppress(FileNotFoundError):
         if subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
             lines.append("a Docker engine that runs: dockerd &")
-    if list(_pod_cgroups()):
-        lines.append(f"a machine that runs no pods yet: {_CGROUPS} has {_PODS}")
+    if any(file.read_text() == "kubelet\n" for file in Path("/proc").glob("[0-9]*/comm")):
+        lines.append("a machine without a cluster: this one runs a kubelet")
     return lines
 
 
@@ -71,26 +78,35 @@ def run_inside(place: Path) -> int:
     Returns:
         Its exit code.
     """
-    with _kernel_settings_kept():
-        namespaces = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-        process = subprocess.Popen(
-            # All that runs in the namespaces ends with unshare, and that ends with this process.
-            [
-                *("setpriv", "--pdeathsig", "KILL", "unshare", *namespaces),
-                *(sys.executable, "-m", "tests.kube.node", str(place)),
-            ],
-            cwd=ROOT,
-        )
-        try:
-            return process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            _remove_cgroups()
+    # Of a run that was killed.
+    _remove_cgroups()
+    namespaces = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    process = subprocess.Popen(
+        # All that runs in the namespaces ends with unshare, and that ends with this process.
+        [
+            *("setpriv", "--pdeathsig", "KILL", "unshare", *namespaces),
+            *(sys.executable, "-m", "tests.kube.node", str(place)),
+        ],
+        cwd=ROOT,
+    )
+    try:
+        return process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        _remove_cgroups()
 
 
-def prepare() -> None:
-    """Make the network and the folders of the node. Only inside its namespaces."""
+def prepare(place: Path) -> None:
+    """Make the network and the folders of the node. Only inside its namespaces.
+
+    Args:
+        place: a folder for its files.
+
+    Raises:
+        BrokenError: the machine does not allow it.
+    """
+    _pretend_kernel_settings(place)
     for folder in _PRIVATE:
         _run("mount", "-t", "tmpfs", "tmpfs", folder)
     _run("ip", "link", "set", "lo", "up")
@@ -109,16 +125,14 @@ def _run(*command: str) -> None:
         raise BrokenError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-@contextmanager
-def _kernel_settings_kept() -> Iterator[None]:
-    files = [Path("/proc/sys", name) for name in _KERNEL]
-    values = [file.read_text() for file in files]
-    try:
-        yield
-    finally:
-        for file, value in zip(files, values, strict=True):
-            if file.read_text() != value:
-                file.write_text(value)
+def _pretend_kernel_settings(place: Path) -> None:
+    """Let kubelet read that the kernel is as it wants it, so that it leaves the machine's alone."""
+    folder = place / "kernel"
+    folder.mkdir()
+    for name, value in _KERNEL.items():
+        file = folder / name.replace("/", "-")
+        file.write_text(f"{value}\n")
+        _run("mount", "--bind", str(file), f"/proc/sys/{name}")
 
 
 def _pod_cgroups() -> Iterator[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-import urllib.request
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,7 @@ from tests.kube.control_plane import START_TIMEOUT
 from tests.kube.node import gateway
 from tests.kube.node.cluster import NODE
 from tests.kube.node.load import RATE, Load
+from tests.running import request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,14 +27,18 @@ _DEPLOYMENTS: Final = tuple(f"{app}-{version}" for version in _VERSIONS for app 
 _CHAIN: Final = re.compile(
     "".join(rf"-> {app}\(version: (v\d), ip: ([\d.]+)\)" for app in _APPS).encode()
 )
+_MOCKB: Final = re.compile(r"mockb\([a-z]+: ([^)]*)\)")
+"""mockb as the hop before it names it if it does not answer."""
 _HOPS: Final = ("pods", "--selector", "app.kubernetes.io/component=hop")
 _ALL_READY: Final = ("wait", "--for=condition=Available", "--timeout=3m", "deployment", "--all")
 _PROBE: Final = "job/mock-probe"
 
 _STEADY: Final = 20.0
 """Seconds of load in which nothing happens."""
-_RESTARTING: Final = 60.0
-"""Seconds of load, at least, in which the hops are restarted."""
+_ROUNDS: Final = 2
+"""How often each Deployment is restarted."""
+_EVERY: Final = 5.0
+"""Seconds from one restart to the next, at least: a minute for all."""
 _AFTER: Final = 5.0
 """Seconds of load after something that was done to a pod is over."""
 _MIB: Final = 1024 * 1024
@@ -92,17 +97,13 @@ class Rows:
 
     def _chain(self) -> Iterator[Row]:
         places = {
-            (pod["metadata"]["labels"]["app"], pod["metadata"]["labels"]["version"]): pod["status"][
-                "podIP"
-            ]
+            (labels["app"], labels["version"]): pod["status"]["podIP"]
             for pod in self._pods()
+            for labels in [pod["metadata"]["labels"]]
         }
-        address = self._address()
         problems = []
         chains = set()
-        for _ in range(50):
-            with urllib.request.urlopen(f"http://{address}:8000/", timeout=10) as response:
-                body = response.read()
+        for body in self._ask(50):
             found = _CHAIN.fullmatch(body)
             if found is None:
                 problems.append(f"not the chain: {body!r}")
@@ -131,82 +132,100 @@ class Rows:
             seconds = time.monotonic() - began
         yield Row(f"{RATE} requests/s, nothing else", load.found, _lost(load))
         requests, limits = self._resources()
-        name, used = max(((name, one.memory) for name, one in after.items()), key=lambda it: it[1])
-        most = f"{used / _MIB:.0f} MiB of {name}"
-        asked = f"request {requests.memory / _MIB:.0f}, limit {limits.memory / _MIB:.0f}"
-        problems = [most] if used > requests.memory else []
-        yield Row("the most memory of a pod under it", f"{most}; {asked}", problems)
-        name, cores = max(
-            ((name, (after[name].cpu - before[name].cpu) / seconds) for name in after),
-            key=lambda it: it[1],
-        )
-        most = f"{cores * 1000:.0f}m of {name}"
-        asked = f"request {requests.cpu * 1000:.0f}m, limit {limits.cpu * 1000:.0f}m"
-        problems = [most] if cores > limits.cpu else []
-        yield Row("the most CPU of a pod under it", f"{most}; {asked}", problems)
+        for app in _APPS:
+            names = [name for name in after if name.startswith(app)]
+            at_rest = max(before[name].memory for name in names)
+            memory = max(after[name].memory for name in names)
+            cpu = max((after[name].cpu - before[name].cpu) / seconds for name in names)
+            problems = []
+            if memory > requests.memory:
+                problems.append("it uses more memory than it requests")
+            if cpu > limits.cpu:
+                problems.append("it uses more CPU than its limit")
+            yield Row(
+                f"{app} at rest, and under that load",
+                f"{_mib(at_rest)}, and {_mib(memory)} MiB (request {_mib(requests.memory)},"
+                f" limit {_mib(limits.memory)}); {_milli(cpu)} CPU (request {_milli(requests.cpu)},"
+                f" limit {_milli(limits.cpu)})",
+                problems,
+            )
 
     def _restart(self) -> Iterator[Row]:
         before = {_name(pod) for pod in self._pods()}
+        took: list[float] = []
         with self._load() as load:
-            end = time.monotonic() + _RESTARTING
-            took = [self._roll_out(f"deployment/{name}") for name in _DEPLOYMENTS]
+            began = time.monotonic()
+            for name in _DEPLOYMENTS * _ROUNDS:
+                time.sleep(max(0.0, began + len(took) * _EVERY - time.monotonic()))
+                took.append(self._roll_out(f"deployment/{name}"))
             self._wait_for_old_pods()
-            time.sleep(max(_AFTER, end - time.monotonic()))
+            time.sleep(_AFTER)
         after = {_name(pod) for pod in self._pods()}
         problems = [*_lost(load), *(f"{name} was not replaced" for name in before & after)]
         yield Row(
-            f"rollout restart of each of {len(took)} Deployments",
-            f"{load.found} in {load.seconds:.0f} s; new pods after {_span(took)}",
+            f"{len(took)} times rollout restart, of 6 Deployments",
+            f"{load.found} in {load.seconds:.0f} s; rolled out within"
+            f" {min(took):.1f} to {max(took):.1f} s",
             problems,
         )
 
     def _delete(self) -> Iterator[Row]:
-        name = _name(self._pod_of("mockb-v1"))
         with self._load() as load:
+            deployment = self._busy_mockb()
+            name = _name(self._pod_of(deployment))
             began = time.monotonic()
             self._kubectl.must("delete", "pod", name, "--wait=false")
             replaced = self._wait(
                 f"a new pod for {name}",
-                lambda: any(_name(pod) != name and _is_ready(pod) for pod in self._mockb()),
+                lambda: any(
+                    _name(pod) != name and _is_ready(pod) for pod in self._pods(deployment)
+                ),
             )
             self._wait_for_old_pods()
             gone = time.monotonic() - began
             time.sleep(_AFTER)
         seen = f"{load.found}; a new one ready after {replaced:.1f} s, gone after {gone:.1f} s"
-        yield Row("mockb-v1's pod deleted", seen, _lost(load))
+        yield Row(f"the pod of {deployment} deleted", seen, _lost(load))
 
     def _kill(self) -> Iterator[Row]:
-        pod = self._pod_of("mockb-v1")
-        name = _name(pod)
         with self._load() as load:
-            time.sleep(1)
+            deployment = self._busy_mockb()
+            pod = self._pod_of(deployment)
             self._cluster.kill(pod["status"]["containerStatuses"][0]["containerID"])
             ready = self._wait(
-                f"{name} ready again",
+                f"{_name(pod)} ready again",
                 lambda: any(
                     _is_ready(one) and one["status"]["containerStatuses"][0]["restartCount"] == 1
-                    for one in self._mockb()
+                    for one in self._pods(deployment)
                 ),
             )
             again = time.monotonic()
             time.sleep(_AFTER)
-        status = self._pod_of("mockb-v1")["status"]["containerStatuses"][0]
-        ended = status["lastState"]["terminated"]
+        after = self._pod_of(deployment)
+        ended = after["status"]["containerStatuses"][0]["lastState"]["terminated"]
         problems = []
-        if _name(self._pod_of("mockb-v1")) != name:
+        if _name(after) != _name(pod):
             problems.append("it is another pod, not another container")
         if ended["exitCode"] != 137:
             problems.append(f"kubelet says {ended}")
-        problems += [f"does not name mockb: {one.text}" for one in load.failed if not _blames(one)]
+        problems += [
+            f"does not name mockb: {one.text}" for one in load.failed if not _MOCKB.search(one.text)
+        ]
         problems += [f"lost though ready: {one.text}" for one in load.failed if one.at > again + 1]
-        times = [one.at for one in load.failed]
-        lasted = f" within {max(times) - min(times):.1f} s" if times else ""
-        failed = f"{len(times)} of {load.answered + len(times):,} requests failed{lasted}"
+        reasons = Counter(one for failed in load.failed for one in _MOCKB.findall(failed.text))
+        named = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        at = f", at mockb: {named}" if named else ""
         yield Row(
-            "its container killed",
-            f"exit code {ended['exitCode']}, ready again after {ready:.1f} s; {failed}",
+            f"a container of {deployment} killed",
+            f"exit code {ended['exitCode']}, ready again after {ready:.1f} s; {load.found}{at}",
             problems[:5],
         )
+
+    def _busy_mockb(self) -> str:
+        """The Deployment of mockb that gets most of the load: hops keep their connections."""
+        chains = map(_CHAIN.fullmatch, self._ask(50))
+        versions = Counter(chain[3].decode() for chain in chains if chain)
+        return f"mockb-{versions.most_common(1)[0][0]}"
 
     # The probe.
 
@@ -268,6 +287,11 @@ class Rows:
         address: str = self._kubectl.get("service", service)["spec"]["clusterIP"]
         return address
 
+    def _ask(self, times: int) -> list[bytes]:
+        """Answers of the chain, each over a connection of its own."""
+        url = f"http://{self._address()}:8000/"
+        return [request(url).body for _ in range(times)]
+
     def _load(self) -> Load:
         """A load on the chain."""
         return Load(
@@ -278,16 +302,17 @@ class Rows:
     def _wait(self, what: str, is_true: Callable[[], bool]) -> float:
         return self._cluster.processes.wait(what, is_true, START_TIMEOUT)
 
-    def _pods(self) -> Pods:
-        """The pods of the hops that are not on their way out."""
+    def _pods(self, deployment: str = "mock") -> Pods:
+        """The pods of all hops, or of one, that are not on their way out."""
         pods: Pods = self._kubectl.get(*_HOPS)["items"]
-        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-
-    def _mockb(self) -> Pods:
-        return [pod for pod in self._pods() if _name(pod).startswith("mockb-v1-")]
+        return [
+            pod
+            for pod in pods
+            if _name(pod).startswith(deployment) and "deletionTimestamp" not in pod["metadata"]
+        ]
 
     def _pod_of(self, deployment: str) -> dict[str, Any]:
-        [pod] = [pod for pod in self._pods() if _name(pod).startswith(f"{deployment}-")]
+        [pod] = self._pods(deployment)
         return pod
 
     def _wait_for_old_pods(self) -> None:
@@ -360,14 +385,14 @@ def _lost(load: Load) -> list[str]:
     return problems
 
 
-def _blames(failed: object) -> bool:
-    return "mockb(" in str(failed)
-
-
 def _verdicts(log: str, verdict: str) -> list[str]:
     """The names of the probe's verdicts that are this one."""
     return re.findall(rf"^(\w+) +{verdict}\b", log, re.MULTILINE)
 
 
-def _span(seconds: list[float]) -> str:
-    return f"{min(seconds):.1f} to {max(seconds):.1f} s"
+def _mib(count: float) -> str:
+    return f"{count / _MIB:.0f}"
+
+
+def _milli(cores: float) -> str:
+    return f"{cores * 1000:.0f}m"
