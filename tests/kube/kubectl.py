@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.kube.needs import ROOT, built
+from tests.kube.needs import BUILT, ROOT, built
 from tests.kube.processes import BrokenError
 
 if TYPE_CHECKING:
@@ -34,17 +34,28 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Kubectl:
-    """Runs kubectl in the repository's folder."""
+    """kubectl, with a kubeconfig, in the repository's folder."""
 
     config: Path
     """The kubeconfig."""
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> Ran:
         """Run it."""
+        return self._run(built("kubectl"), *arguments, stdin=stdin)
+
+    def shell(self, commands: str) -> Ran:
+        """Run the commands of a page, until one fails."""
+        return self._run("sh", "-ec", commands)
+
+    def _run(self, *command: str | Path, stdin: str | None = None) -> Ran:
         done = subprocess.run(
-            [built("kubectl"), "--cache-dir", self.config.parent / "kubectl-cache", *arguments],
+            command,
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "KUBECONFIG": str(self.config)},
+            env={
+                "PATH": f"{BUILT}:{os.environ['PATH']}",
+                "KUBECONFIG": str(self.config),
+                "KUBECACHEDIR": str(self.config.parent / "kubectl-cache"),
+            },
             input=stdin,
             capture_output=True,
             text=True,

@@ -32,7 +32,7 @@ def missing(packages: Mapping[str, str], programs: Iterable[str]) -> list[str]:
     """What is not here, a line for each, with how to get it.
 
     Args:
-        packages: programs of the machine, each with its Debian package.
+        packages: programs of the machine, by name or path, each with its Debian package.
         programs: programs that make builds.
     """
     absent = {name: package for name, package in packages.items() if shutil.which(name) is None}

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 NODE_IP: Final = "192.0.2.1"
 """The node's address. Nobody has one of its kind (RFC 5737)."""
 
+CNI: Final = Path("/usr/lib/cni")
+"""The folder of the programs that connect pods."""
+
 PACKAGES: Final = {
+    f"{CNI}/ptp": "containernetworking-plugins",
     "containerd": "containerd",
     "ctr": "containerd",
     "dnsmasq": "dnsmasq-base",
@@ -37,10 +41,7 @@ PACKAGES: Final = {
     "sysctl": "procps",
     "unshare": "util-linux",
 }
-"""Programs that the node takes, each with the Debian package that has it."""
-
-CNI: Final = Path("/usr/lib/cni")
-"""The programs that connect pods, of Debian's containernetworking-plugins."""
+"""Programs that the node takes, by name or path, each with the Debian package that has it."""
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _PODS: Final = "kubepods"
@@ -62,8 +63,6 @@ def missing() -> list[str]:
     lines = []
     if os.geteuid() != 0:
         lines.append("root: run it as root")
-    if not (CNI / "ptp").exists():
-        lines.append(f"{CNI}/ptp: apt-get install containernetworking-plugins")
     with suppress(FileNotFoundError):
         if subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
             lines.append("a Docker engine that runs: dockerd &")

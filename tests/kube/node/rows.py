@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.docs.pages import blocks
 from tests.kube.control_plane import START_TIMEOUT
 from tests.kube.node import gateway
 from tests.kube.node.cluster import NODE
 from tests.kube.node.load import RATE, Load
+from tests.kube.processes import BrokenError
+from tests.manifests.folders import K8S
 from tests.running import request
 
 if TYPE_CHECKING:
@@ -73,6 +76,7 @@ class Rows:
             self._restart,
             self._delete,
             self._kill,
+            self._release,
             self._leaking_probe,
             self._holding_probe,
         )
@@ -227,6 +231,26 @@ class Rows:
         versions = Counter(chain[3].decode() for chain in chains if chain)
         return f"mockb-{versions.most_common(1)[0][0]}"
 
+    def _release(self) -> Iterator[Row]:
+        release, roll_back = _commands("release-v3/README.md")
+        self._kubectl.must("apply", "-f", "k8s/asm/strict")
+        with self._load() as load:
+            began = time.monotonic()
+            ran = self._kubectl.shell(release)
+            released = time.monotonic() - began
+            problems = [] if ran.code == 0 else [ran.err]
+            if not any(b"version: v3" in answer for answer in self._ask(200)):
+                problems.append("v3 does not answer")
+            ran = self._kubectl.shell(roll_back)
+            problems += [] if ran.code == 0 else [ran.err]
+            self._wait_for_old_pods()
+            time.sleep(_AFTER)
+        yield Row(
+            "release v3 and its roll-back, as its page says",
+            f"{load.found} in {load.seconds:.0f} s; v3 answers after {released:.1f} s",
+            problems + _lost(load),
+        )
+
     # The probe.
 
     def _leaking_probe(self) -> Iterator[Row]:
@@ -265,8 +289,13 @@ class Rows:
 
     def _probe(self) -> tuple[int, str, float]:
         """Run the Job as its page says: the exit code of its last pod, its log, its seconds."""
-        self._kubectl.must("delete", "--ignore-not-found", "-k", "k8s/probe")
-        self._kubectl.must("apply", "--validate=strict", "-k", "k8s/probe")
+        began = time.monotonic()
+        [commands] = _commands("probe/README.md")
+        # The folders before it are there, and what comes after it waits for a Job that holds.
+        run = re.findall(r"^kubectl .*(?:-k k8s/probe|logs).*$", commands, re.MULTILINE)
+        ran = self._kubectl.shell("\n".join(run))
+        if ran.code != 0:
+            raise BrokenError(f"{run}: {ran.err}")
 
         def has_ended() -> bool:
             conditions = self._kubectl.get(_PROBE)["status"].get("conditions", [])
@@ -275,7 +304,8 @@ class Rows:
                 for one in conditions
             )
 
-        seconds = self._wait("the end of the probe's Job", has_ended)
+        self._wait("the end of the probe's Job", has_ended)
+        seconds = time.monotonic() - began
         pods = self._kubectl.get("pods", "--selector", "job-name=mock-probe")["items"]
         last = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         code = last["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"]
@@ -366,6 +396,11 @@ def _amount(resources: dict[str, str]) -> Amount:
     assert memory.endswith("Mi")
     cores = float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)
     return Amount(float(memory.removesuffix("Mi")) * _MIB, cores)
+
+
+def _commands(page: str) -> list[str]:
+    """What a page of `k8s/` says to run on a cluster."""
+    return [block.text for block in blocks(K8S / page) if block.reason == "takes a cluster"]
 
 
 def _name(pod: dict[str, Any]) -> str:
