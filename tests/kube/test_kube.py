@@ -88,6 +88,7 @@ def test_processes_end_with_their_block(tmp_path: Path) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_a_load_counts_what_is_answered_and_what_is_lost() -> None:
     with running(port="8000") as hop:
         with Load(

@@ -66,7 +66,7 @@ def missing() -> list[str]:
     with suppress(FileNotFoundError):
         if subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
             lines.append("a Docker engine that runs: dockerd &")
-    if any(file.read_text() == "kubelet\n" for file in Path("/proc").glob("[0-9]*/comm")):
+    if _runs("kubelet"):
         lines.append("a machine without a cluster: this one runs a kubelet")
     return lines
 
@@ -122,6 +122,16 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise BrokenError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def _runs(program: str) -> bool:
+    """Whether a process runs it (proc_pid_comm(5))."""
+    for file in Path("/proc").glob("[0-9]*/comm"):
+        # A process may end meanwhile.
+        with suppress(OSError):
+            if file.read_text() == f"{program}\n":
+                return True
+    return False
 
 
 def _pretend_kernel_settings(place: Path) -> None:

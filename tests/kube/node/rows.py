@@ -1,4 +1,4 @@
-"""What is done to the pods of a node, and what has to come of it."""
+"""What is done to the hops on the cluster, and what has to come of it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,29 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from tests.docs.pages import blocks
-from tests.kube.control_plane import START_TIMEOUT
 from tests.kube.node import gateway
-from tests.kube.node.cluster import NODE
+from tests.kube.node.hops import (
+    APPS,
+    CHAIN,
+    DEPLOYMENTS,
+    MIB,
+    VERSIONS,
+    Hops,
+    container,
+    is_ready,
+    name_of,
+)
 from tests.kube.node.load import RATE, Load
 from tests.kube.processes import BrokenError
 from tests.manifests.folders import K8S
-from tests.running import request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.kube.node.cluster import Cluster
-
-_APPS: Final = ("mocka", "mockb", "mockc")
-_VERSIONS: Final = ("v1", "v2")
-_DEPLOYMENTS: Final = tuple(f"{app}-{version}" for version in _VERSIONS for app in _APPS)
-_CHAIN: Final = re.compile(
-    "".join(rf"-> {app}\(version: (v\d), ip: ([\d.]+)\)" for app in _APPS).encode()
-)
-_MOCKB: Final = re.compile(r"mockb\([a-z]+: ([^)]*)\)")
-"""mockb as the hop before it names it if it does not answer."""
-_HOPS: Final = ("pods", "--selector", "app.kubernetes.io/component=hop")
-_ALL_READY: Final = ("wait", "--for=condition=Available", "--timeout=3m", "deployment", "--all")
-_PROBE: Final = "job/mock-probe"
 
 _STEADY: Final = 20.0
 """Seconds of load in which nothing happens."""
@@ -44,7 +40,11 @@ _EVERY: Final = 5.0
 """Seconds from one restart to the next, at least: a minute for all."""
 _AFTER: Final = 5.0
 """Seconds of load after something that was done to a pod is over."""
-_MIB: Final = 1024 * 1024
+_KILLED: Final = 128 + 9
+"""The exit code of a process that SIGKILL ends."""
+
+_MOCKB: Final = re.compile(r"mockb\([a-z]+: ([^)]*)\)")
+"""mockb as the hop before it names it if it does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,13 @@ class Row:
     problems: list[str] = field(default_factory=list)
 
 
-Pods = list[dict[str, Any]]
-
-
 class Rows:
-    """All that is done on one cluster, in order."""
+    """All that is done on one cluster."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._kubectl = cluster.kubectl
+        self._hops = Hops(cluster)
 
     @property
     def all(self) -> tuple[Callable[[], Iterator[Row]], ...]:
@@ -87,28 +85,28 @@ class Rows:
         began = time.monotonic()
         self._kubectl.must("apply", "--validate=strict", "-k", "k8s/workloads")
         self._cluster.publish_names()
-        self._kubectl.must(*_ALL_READY)
+        condition = "--for=condition=Available"
+        self._kubectl.must("wait", condition, "--timeout=3m", "deployment", "--all")
         seconds = time.monotonic() - began
-        pods = self._pods()
-        problems = [f"{_name(pod)} is not ready" for pod in pods if not _is_ready(pod)]
-        if len(pods) != len(_DEPLOYMENTS):
+        pods = self._hops.pods()
+        problems = [f"{name_of(pod)} is not ready" for pod in pods if not is_ready(pod)]
+        if len(pods) != len(DEPLOYMENTS):
             problems.append(f"there are {len(pods)} pods")
         yield Row("apply k8s/workloads", f"{len(pods)} pods ready after {seconds:.1f} s", problems)
-        as_root = ("run", "as-root", "--image=any", "--dry-run=server")
-        refused = self._kubectl(*as_root)
-        problems = [] if "violates PodSecurity" in refused.err else [refused.err or refused.out]
-        yield Row("a pod as root beside them", "refused: violates PodSecurity", problems)
+        ran = self._kubectl("run", "unrestricted", "--image=any", "--dry-run=server")
+        problems = [] if "violates PodSecurity" in ran.err else [ran.err or ran.out]
+        yield Row("an unrestricted pod beside them", "refused", problems)
 
     def _chain(self) -> Iterator[Row]:
         places = {
             (labels["app"], labels["version"]): pod["status"]["podIP"]
-            for pod in self._pods()
+            for pod in self._hops.pods()
             for labels in [pod["metadata"]["labels"]]
         }
         problems = []
         chains = set()
-        for body in self._ask(50):
-            found = _CHAIN.fullmatch(body)
+        for body in self._hops.ask(50):
+            found = CHAIN.fullmatch(body)
             if found is None:
                 problems.append(f"not the chain: {body!r}")
                 continue
@@ -117,26 +115,25 @@ class Rows:
             chains.add(tuple(versions))
             problems += [
                 f"{app} {version} says {ip}: its pod has {places[app, version]}"
-                for app, version, ip in zip(_APPS, versions, ips, strict=True)
+                for app, version, ip in zip(APPS, versions, ips, strict=True)
                 if places[app, version] != ip
             ]
-        if len({chain[0] for chain in chains}) != len(_VERSIONS):
+        if len({chain[0] for chain in chains}) != len(VERSIONS):
             problems.append(f"not every version of mocka has answered: {chains}")
-        seen = f"50 chains of 3 hops, {len(chains)} mixes of versions, each ip its pod's"
-        yield Row("the chain by mocka's ClusterIP", seen, problems)
+        yield Row("the chain by mocka's ClusterIP", "50 of 50, each ip its pod's", problems)
 
     # Under load.
 
     def _steady(self) -> Iterator[Row]:
-        before = self._usage()
+        before = self._hops.usage()
         began = time.monotonic()
-        with self._load() as load:
+        with self._hops.load() as load:
             time.sleep(_STEADY)
-            after = self._usage()
+            after = self._hops.usage()
             seconds = time.monotonic() - began
         yield Row(f"{RATE} requests/s, nothing else", load.found, _lost(load))
-        requests, limits = self._resources()
-        for app in _APPS:
+        requests, limits = self._hops.resources()
+        for app in APPS:
             names = [name for name in after if name.startswith(app)]
             at_rest = max(before[name].memory for name in names)
             memory = max(after[name].memory for name in names)
@@ -147,7 +144,7 @@ class Rows:
             if cpu > limits.cpu:
                 problems.append("it uses more CPU than its limit")
             yield Row(
-                f"{app} at rest, and under that load",
+                f"a pod of {app} at rest, and under that load",
                 f"{_mib(at_rest)}, and {_mib(memory)} MiB (request {_mib(requests.memory)},"
                 f" limit {_mib(limits.memory)}); {_milli(cpu)} CPU (request {_milli(requests.cpu)},"
                 f" limit {_milli(limits.cpu)})",
@@ -155,99 +152,97 @@ class Rows:
             )
 
     def _restart(self) -> Iterator[Row]:
-        before = {_name(pod) for pod in self._pods()}
+        before = {name_of(pod) for pod in self._hops.pods()}
         took: list[float] = []
-        with self._load() as load:
+        with self._hops.load() as load:
             began = time.monotonic()
-            for name in _DEPLOYMENTS * _ROUNDS:
+            for deployment in DEPLOYMENTS * _ROUNDS:
                 time.sleep(max(0.0, began + len(took) * _EVERY - time.monotonic()))
-                took.append(self._roll_out(f"deployment/{name}"))
-            self._wait_for_old_pods()
+                took.append(self._hops.roll_out(deployment))
+            self._hops.wait_for_old_pods()
             time.sleep(_AFTER)
-        after = {_name(pod) for pod in self._pods()}
-        problems = [*_lost(load), *(f"{name} was not replaced" for name in before & after)]
+        after = {name_of(pod) for pod in self._hops.pods()}
         yield Row(
-            f"{len(took)} times rollout restart, of 6 Deployments",
-            f"{load.found} in {load.seconds:.0f} s; rolled out within"
+            f"kubectl rollout restart, {len(took)} times",
+            f"{load.found} in {load.seconds:.0f} s; rolled out after"
             f" {min(took):.1f} to {max(took):.1f} s",
-            problems,
+            [*_lost(load), *(f"{name} was not replaced" for name in before & after)],
         )
 
     def _delete(self) -> Iterator[Row]:
-        with self._load() as load:
-            deployment = self._busy_mockb()
-            name = _name(self._pod_of(deployment))
+        with self._hops.load() as load:
+            deployment = self._hops.busy_mockb()
+            name = name_of(self._hops.pod_of(deployment))
             began = time.monotonic()
             self._kubectl.must("delete", "pod", name, "--wait=false")
-            replaced = self._wait(
+            replaced = self._hops.wait(
                 f"a new pod for {name}",
                 lambda: any(
-                    _name(pod) != name and _is_ready(pod) for pod in self._pods(deployment)
+                    name_of(pod) != name and is_ready(pod) for pod in self._hops.pods(deployment)
                 ),
             )
-            self._wait_for_old_pods()
+            self._hops.wait_for_old_pods()
             gone = time.monotonic() - began
             time.sleep(_AFTER)
-        seen = f"{load.found}; a new one ready after {replaced:.1f} s, gone after {gone:.1f} s"
-        yield Row(f"the pod of {deployment} deleted", seen, _lost(load))
+        yield Row(
+            f"the pod of {deployment} deleted",
+            f"{load.found}; a new one ready after {replaced:.1f} s, gone after {gone:.1f} s",
+            _lost(load),
+        )
 
     def _kill(self) -> Iterator[Row]:
-        with self._load() as load:
-            deployment = self._busy_mockb()
-            pod = self._pod_of(deployment)
-            self._cluster.kill(pod["status"]["containerStatuses"][0]["containerID"])
-            ready = self._wait(
-                f"{_name(pod)} ready again",
+        with self._hops.load() as load:
+            deployment = self._hops.busy_mockb()
+            pod = self._hops.pod_of(deployment)
+            self._cluster.kill(container(pod)["containerID"])
+            ready = self._hops.wait(
+                f"{name_of(pod)} ready again",
                 lambda: any(
-                    _is_ready(one) and one["status"]["containerStatuses"][0]["restartCount"] == 1
-                    for one in self._pods(deployment)
+                    is_ready(one) and container(one)["restartCount"] == 1
+                    for one in self._hops.pods(deployment)
                 ),
             )
             again = time.monotonic()
             time.sleep(_AFTER)
-        after = self._pod_of(deployment)
-        ended = after["status"]["containerStatuses"][0]["lastState"]["terminated"]
+        after = self._hops.pod_of(deployment)
+        code = container(after)["lastState"]["terminated"]["exitCode"]
         problems = []
-        if _name(after) != _name(pod):
+        if name_of(after) != name_of(pod):
             problems.append("it is another pod, not another container")
-        if ended["exitCode"] != 137:
-            problems.append(f"kubelet says {ended}")
-        problems += [
-            f"does not name mockb: {one.text}" for one in load.failed if not _MOCKB.search(one.text)
-        ]
-        problems += [f"lost though ready: {one.text}" for one in load.failed if one.at > again + 1]
+        if code != _KILLED:
+            problems.append(f"kubelet says exit code {code}")
+        for one in load.failed:
+            if not _MOCKB.search(one.text):
+                problems.append(f"does not name mockb: {one.text}")
+            # Endpoints take a moment to reach kube-proxy.
+            if one.at > again + 1:
+                problems.append(f"lost though it is ready: {one.text}")
         reasons = Counter(one for failed in load.failed for one in _MOCKB.findall(failed.text))
         named = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        at = f", at mockb: {named}" if named else ""
+        at_mockb = f", at mockb: {named}" if named else ""
         yield Row(
             f"a container of {deployment} killed",
-            f"exit code {ended['exitCode']}, ready again after {ready:.1f} s; {load.found}{at}",
+            f"exit code {code}, ready again after {ready:.1f} s; {load.found}{at_mockb}",
             problems[:5],
         )
-
-    def _busy_mockb(self) -> str:
-        """The Deployment of mockb that gets most of the load: hops keep their connections."""
-        chains = map(_CHAIN.fullmatch, self._ask(50))
-        versions = Counter(chain[3].decode() for chain in chains if chain)
-        return f"mockb-{versions.most_common(1)[0][0]}"
 
     def _release(self) -> Iterator[Row]:
         release, roll_back = _commands("release-v3/README.md")
         self._kubectl.must("apply", "-f", "k8s/asm/strict")
-        with self._load() as load:
+        with self._hops.load() as load:
             began = time.monotonic()
-            ran = self._kubectl.shell(release)
-            released = time.monotonic() - began
-            problems = [] if ran.code == 0 else [ran.err]
-            if not any(b"version: v3" in answer for answer in self._ask(200)):
-                problems.append("v3 does not answer")
-            ran = self._kubectl.shell(roll_back)
-            problems += [] if ran.code == 0 else [ran.err]
-            self._wait_for_old_pods()
+            released = self._kubectl.shell(release)
+            seconds = time.monotonic() - began
+            is_there = any(b"version: v3" in answer for answer in self._hops.ask(200))
+            rolled_back = self._kubectl.shell(roll_back)
+            self._hops.wait_for_old_pods()
             time.sleep(_AFTER)
+        problems = [ran.err for ran in (released, rolled_back) if ran.code != 0]
+        if not is_there:
+            problems.append("v3 does not answer")
         yield Row(
             "release v3 and its roll-back, as its page says",
-            f"{load.found} in {load.seconds:.0f} s; v3 answers after {released:.1f} s",
+            f"{load.found} in {load.seconds:.0f} s; v3 answers after {seconds:.1f} s",
             problems + _lost(load),
         )
 
@@ -260,7 +255,7 @@ class Rows:
         items = json.dumps({"apiVersion": "v1", "kind": "List", "items": gateway.service()})
         self._kubectl.must("apply", "--filename", "-", stdin=items)
         self._cluster.publish_names()
-        weights = {self._address(f"mocka-{version}"): 50 for version in _VERSIONS}
+        weights = {self._hops.address(f"mocka-{version}"): 50 for version in VERSIONS}
         gateway.start(self._cluster.processes, self._cluster.place, weights)
         code, log, seconds = self._probe()
         failing = _verdicts(log, "fails")
@@ -272,13 +267,13 @@ class Rows:
 
     def _holding_probe(self) -> Iterator[Row]:
         # As a mesh would: each version calls its own version.
-        for version in _VERSIONS:
-            for app, upstream in pairwise(_APPS):
+        for version in VERSIONS:
+            for app, upstream in pairwise(APPS):
                 setting = f"upstream_url=http://{upstream}-{version}:8000/"
                 self._kubectl.must("set", "env", f"deployment/{app}-{version}", setting)
-        for name in _DEPLOYMENTS:
-            self._kubectl.must("rollout", "status", "--timeout=2m", f"deployment/{name}")
-        self._wait_for_old_pods()
+        for deployment in DEPLOYMENTS:
+            self._hops.wait_for_rollout(deployment)
+        self._hops.wait_for_old_pods()
         code, log, seconds = self._probe()
         holding = _verdicts(log, "holds")
         yield Row(
@@ -289,128 +284,32 @@ class Rows:
 
     def _probe(self) -> tuple[int, str, float]:
         """Run the Job as its page says: the exit code of its last pod, its log, its seconds."""
-        began = time.monotonic()
         [commands] = _commands("probe/README.md")
         # The folders before it are there, and what comes after it waits for a Job that holds.
         run = re.findall(r"^kubectl .*(?:-k k8s/probe|logs).*$", commands, re.MULTILINE)
+        began = time.monotonic()
         ran = self._kubectl.shell("\n".join(run))
         if ran.code != 0:
             raise BrokenError(f"{run}: {ran.err}")
 
         def has_ended() -> bool:
-            conditions = self._kubectl.get(_PROBE)["status"].get("conditions", [])
+            conditions = self._kubectl.get("job", "mock-probe")["status"].get("conditions", [])
             return any(
                 one["type"] in ("Complete", "Failed") and one["status"] == "True"
                 for one in conditions
             )
 
-        self._wait("the end of the probe's Job", has_ended)
+        self._hops.wait("the end of the probe's Job", has_ended)
         seconds = time.monotonic() - began
         pods = self._kubectl.get("pods", "--selector", "job-name=mock-probe")["items"]
         last = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
-        code = last["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"]
-        return code, self._kubectl.must("logs", _name(last)), seconds
-
-    # What the rows share.
-
-    def _address(self, service: str = "mocka") -> str:
-        address: str = self._kubectl.get("service", service)["spec"]["clusterIP"]
-        return address
-
-    def _ask(self, times: int) -> list[bytes]:
-        """Answers of the chain, each over a connection of its own."""
-        url = f"http://{self._address()}:8000/"
-        return [request(url).body for _ in range(times)]
-
-    def _load(self) -> Load:
-        """A load on the chain."""
-        return Load(
-            self._address(),
-            lambda status, body: status == 200 and _CHAIN.fullmatch(body) is not None,
-        )
-
-    def _wait(self, what: str, is_true: Callable[[], bool]) -> float:
-        return self._cluster.processes.wait(what, is_true, START_TIMEOUT)
-
-    def _pods(self, deployment: str = "mock") -> Pods:
-        """The pods of all hops, or of one, that are not on their way out."""
-        pods: Pods = self._kubectl.get(*_HOPS)["items"]
-        return [
-            pod
-            for pod in pods
-            if _name(pod).startswith(deployment) and "deletionTimestamp" not in pod["metadata"]
-        ]
-
-    def _pod_of(self, deployment: str) -> dict[str, Any]:
-        [pod] = self._pods(deployment)
-        return pod
-
-    def _wait_for_old_pods(self) -> None:
-        """Until no pod is on its way out."""
-        count = len(_DEPLOYMENTS)
-        self._wait("the end of the old pods", lambda: self._count() == count)
-
-    def _count(self) -> int:
-        return len(self._kubectl.get(*_HOPS)["items"])
-
-    def _roll_out(self, deployment: str) -> float:
-        began = time.monotonic()
-        self._kubectl.must("rollout", "restart", deployment)
-        self._kubectl.must("rollout", "status", "--timeout=2m", deployment)
-        return time.monotonic() - began
-
-    def _usage(self) -> dict[str, Amount]:
-        """What the containers of the hops have used, as kubelet says."""
-        path = f"/api/v1/nodes/{NODE}/proxy/stats/summary"
-        found = json.loads(self._kubectl.must("get", "--raw", path))
-        return {
-            pod["podRef"]["name"]: Amount(
-                container["memory"]["workingSetBytes"],
-                container["cpu"]["usageCoreNanoSeconds"] / 1e9,
-            )
-            for pod in found["pods"]
-            for container in pod.get("containers", ())
-            if pod["podRef"]["name"].startswith("mock")
-        }
-
-    def _resources(self) -> tuple[Amount, Amount]:
-        """What the hops request, and what limits them: the same in all."""
-        found = {
-            json.dumps(pod["spec"]["containers"][0]["resources"], sort_keys=True)
-            for pod in self._pods()
-        }
-        [resources] = map(json.loads, found)
-        return _amount(resources["requests"]), _amount(resources["limits"])
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """Of memory, in bytes, and of CPU, in cores or in seconds of one core."""
-
-    memory: float
-    cpu: float
-
-
-def _amount(resources: dict[str, str]) -> Amount:
-    memory, cpu = resources["memory"], resources["cpu"]
-    assert memory.endswith("Mi")
-    cores = float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)
-    return Amount(float(memory.removesuffix("Mi")) * _MIB, cores)
+        code = container(last)["state"]["terminated"]["exitCode"]
+        return code, self._kubectl.must("logs", name_of(last)), seconds
 
 
 def _commands(page: str) -> list[str]:
     """What a page of `k8s/` says to run on a cluster."""
     return [block.text for block in blocks(K8S / page) if block.reason == "takes a cluster"]
-
-
-def _name(pod: dict[str, Any]) -> str:
-    name: str = pod["metadata"]["name"]
-    return name
-
-
-def _is_ready(pod: dict[str, Any]) -> bool:
-    conditions = pod["status"].get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _lost(load: Load) -> list[str]:
@@ -426,7 +325,7 @@ def _verdicts(log: str, verdict: str) -> list[str]:
 
 
 def _mib(count: float) -> str:
-    return f"{count / _MIB:.0f}"
+    return f"{count / MIB:.0f}"
 
 
 def _milli(cores: float) -> str:
