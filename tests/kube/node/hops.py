@@ -78,9 +78,10 @@ class Hops:
         [pod] = self.pods(deployment)
         return pod
 
-    def busy_mockb(self) -> str:
-        """The Deployment of mockb that gets most of the load: hops keep their connections."""
-        chains = map(CHAIN.fullmatch, self.ask(50))
+    def busy_mockb(self, load: Load) -> str:
+        """The Deployment of mockb that gets most of a load: hops keep their connections."""
+        self.wait("two seconds of load", lambda: len(load.recent) == load.recent.maxlen)
+        chains = map(CHAIN.fullmatch, tuple(load.recent))
         versions = Counter(chain[3].decode() for chain in chains if chain)
         return f"mockb-{versions.most_common(1)[0][0]}"
 

@@ -46,6 +46,8 @@ class Load:
         self.answered = 0
         """Right answers."""
         self.failed: list[Failed] = []
+        self.recent: deque[bytes] = deque(maxlen=2 * RATE)
+        """The right answers of the last two seconds."""
         self.seconds = 0.0
         """How long it took."""
         self._address = address
@@ -92,6 +94,7 @@ class Load:
             return
         if self._is_right(status, body):
             self.answered += 1
+            self.recent.append(body)
         else:
             self.failed.append(Failed(began, f"{status}: {body.decode(errors='replace')}"))
 

@@ -171,7 +171,7 @@ class Rows:
 
     def _delete(self) -> Iterator[Row]:
         with self._hops.load() as load:
-            deployment = self._hops.busy_mockb()
+            deployment = self._hops.busy_mockb(load)
             name = name_of(self._hops.pod_of(deployment))
             began = time.monotonic()
             self._kubectl.must("delete", "pod", name, "--wait=false")
@@ -192,7 +192,7 @@ class Rows:
 
     def _kill(self) -> Iterator[Row]:
         with self._hops.load() as load:
-            deployment = self._hops.busy_mockb()
+            deployment = self._hops.busy_mockb(load)
             pod = self._hops.pod_of(deployment)
             self._cluster.kill(container(pod)["containerID"])
             ready = self._hops.wait(
