@@ -77,6 +77,7 @@ class Rows:
             self._release,
             self._leaking_probe,
             self._holding_probe,
+            self._worse,
         )
 
     # The pods run.
@@ -305,6 +306,33 @@ class Rows:
         last = max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         code = container(last)["state"]["terminated"]["exitCode"]
         return code, self._kubectl.must("logs", name_of(last)), seconds
+
+    # That the load can tell.
+
+    def _worse(self) -> Iterator[Row]:
+        """Restarts of pods that are killed at once, as the manifests' pods are not."""
+        spec = "/spec/template/spec"
+        patch = [
+            {"op": "remove", "path": f"{spec}/containers/0/lifecycle"},
+            {"op": "replace", "path": f"{spec}/terminationGracePeriodSeconds", "value": 0},
+        ]
+        deployments = [f"{app}-{VERSIONS[0]}" for app in APPS]
+        for deployment in deployments:
+            self._kubectl.must(
+                *("patch", "deployment", deployment, "--type=json", "--patch", json.dumps(patch))
+            )
+        for deployment in deployments:
+            self._hops.wait_for_rollout(deployment)
+        self._hops.wait_for_old_pods()
+        with self._hops.load() as load:
+            for deployment in deployments:
+                self._hops.roll_out(deployment)
+            time.sleep(_AFTER)
+        yield Row(
+            f"restarts without a grace period, {len(deployments)} times",
+            f"{load.found} in {load.seconds:.0f} s, as there must be some",
+            [] if load.failed else ["the load does not tell"],
+        )
 
 
 def _commands(page: str) -> list[str]:
