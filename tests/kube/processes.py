@@ -41,7 +41,7 @@ class Processes:
         """Start a process. It ends with this one, even if this one is killed."""
         with (self._folder / f"{name}.log").open("wb") as log:
             self._started[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", *map(str, command)],
+                ["setpriv", "--pdeathsig", "KILL", *map(str, command)],
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
