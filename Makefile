@@ -26,7 +26,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
         bench image image-test screenshots lock clean
 
 help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(DEV)  ## make .venv with all that developing needs
 
