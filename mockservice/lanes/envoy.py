@@ -12,16 +12,17 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from mockservice.lanes.envoy_clusters import cluster_of, clusters_in, clusters_of
-from mockservice.lanes.envoy_parts import Caller, Context, address_of, cluster_name, named_filter
-from mockservice.lanes.envoy_routes import RETRY_ATTEMPTS, retry_policy, routes_of
+from mockservice.lanes.envoy_parts import Caller, Context, address_of, named_filter
+from mockservice.lanes.envoy_routes import RETRY_ATTEMPTS, balanced_route, routes_of
 from mockservice.mesh.istio import GATEWAY_NAMESPACE
+from mockservice.mesh.matching import merged_routes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from mockservice.lanes.addresses import Place
     from mockservice.lanes.envoy_parts import Json
-    from mockservice.mesh.model import LaneCarrier, Mesh, Pod, Service
+    from mockservice.mesh.model import LaneCarrier, Mesh, Pod, RouteTable, Service
 
 GATEWAY_IP: Final = "127.0.0.1"
 
@@ -130,11 +131,18 @@ def _route_configuration(name: str, hosts: list[Json]) -> Json:
 def _gateway_hosts(context: Context, port: int) -> list[Json]:
     mesh = context.mesh
     caller = Caller(mesh.gateway_labels, GATEWAY_NAMESPACE, mesh.gateway_port, port)
-    by_host: dict[str, list[Json]] = {}
+    by_host: dict[str, list[RouteTable]] = {}
     for table in mesh.gateway:
         for host in table.hosts:
-            by_host.setdefault(host, []).extend(routes_of(context, table, caller))
-    return [{"name": host, "domains": [host], "routes": routes} for host, routes in by_host.items()]
+            by_host.setdefault(host, []).append(table)
+    return [
+        {
+            "name": host,
+            "domains": [host],
+            "routes": list(routes_of(context, merged_routes(tables), caller)),
+        }
+        for host, tables in by_host.items()
+    ]
 
 
 def _sidecar_hosts(context: Context, pod: Pod, place: Place) -> list[Json]:
@@ -183,17 +191,7 @@ def _domains(service: Service, port: int, namespace: str) -> list[str]:
 
 
 def _service_routes(context: Context, service: Service, caller: Caller) -> list[Json]:
-    for table in context.mesh.calls:
-        if service.host in table.hosts:
-            return list(routes_of(context, table, caller))
-    cluster = cluster_name(service.host, caller.port, None)
-    return [
-        {
-            "match": {"prefix": "/"},
-            "route": {
-                "cluster": cluster,
-                "timeout": "0s",
-                "retry_policy": retry_policy(None),
-            },
-        }
-    ]
+    table = next((one for one in context.mesh.calls if service.host in one.hosts), None)
+    routes = [] if table is None else list(routes_of(context, table.routes, caller))
+    # As in Istio, rules count only for callers that one of them is for at all.
+    return routes or [balanced_route(context, service, caller)]

@@ -13,23 +13,23 @@ from mockservice.lanes.envoy_parts import (
     seconds,
     string_match,
 )
-from mockservice.mesh.model import Headers, Match, selects
+from mockservice.mesh.model import Destination, Headers, Match, selects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from mockservice.lanes.envoy_parts import Caller, Context, Json
     from mockservice.mesh.model import (
         Cors,
-        Destination,
         DirectResponse,
         Fault,
         HashOn,
         HeaderChanges,
+        LoadBalancer,
         Redirect,
         Retries,
         Route,
-        RouteTable,
+        Service,
     )
 
 # Istio's defaults: pilot/pkg/networking/core/route/retry.
@@ -37,6 +37,9 @@ RETRY_ATTEMPTS: Final = 2
 _RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled"
 _RETRY_OTHER_HOST_ATTEMPTS: Final = 5
 
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_HOST: Final = ("host", ":authority")
+_HASHING: Final = ("RING_HASH", "MAGLEV")
 _REDIRECTS: Final = {
     301: "MOVED_PERMANENTLY",
     302: "FOUND",
@@ -46,9 +49,9 @@ _REDIRECTS: Final = {
 }
 
 
-def routes_of(context: Context, table: RouteTable, caller: Caller) -> Iterator[Json]:
-    """Yield Envoy's routes for one table: one for each match that the caller satisfies."""
-    for route in table.routes:
+def routes_of(context: Context, routes: Iterable[Route], caller: Caller) -> Iterator[Json]:
+    """Yield Envoy's routes: one for each match that the caller satisfies."""
+    for route in routes:
         for match in route.matches or (Match(),):
             if (
                 selects(match.source_labels, caller.labels)
@@ -56,6 +59,19 @@ def routes_of(context: Context, table: RouteTable, caller: Caller) -> Iterator[J
                 and match.port in (None, caller.port)
             ):
                 yield _route(context, route, match, caller)
+
+
+def balanced_route(context: Context, service: Service, caller: Caller) -> Json:
+    """The route of a Service that no rule routes: to all of its pods."""
+    action: Json = {
+        "cluster": cluster_name(service.host, caller.port, None),
+        "timeout": "0s",
+        "retry_policy": retry_policy(None),
+    }
+    balancer = _hashing(context, Destination(service.host, caller.port))
+    if balancer is not None and balancer.hash_on is not None:
+        action["hash_policy"] = [_hash_policy(balancer.hash_on)]
+    return {"match": {"prefix": "/"}, "route": action}
 
 
 def _route(context: Context, route: Route, match: Match, caller: Caller) -> Json:
@@ -77,6 +93,7 @@ def _route(context: Context, route: Route, match: Match, caller: Caller) -> Json
 
 
 def _action(context: Context, route: Route, caller: Caller) -> Json:
+    destinations = [one for one in route.destinations if one.weight]
     action: Json = {
         "weighted_clusters": {
             "clusters": [
@@ -84,17 +101,16 @@ def _action(context: Context, route: Route, caller: Caller) -> Json:
                     "name": _destination_cluster(context, destination, caller.port),
                     "weight": destination.weight,
                     **_header_changes(destination.headers),
+                    **_host_rewrite(_authority(destination.headers)),
                 }
-                for destination in route.destinations
+                for destination in destinations
             ]
         },
         "timeout": seconds(route.timeout or 0),
-        "retry_policy": retry_policy(route.retries),
     }
     if route.rewrite_uri is not None:
         action["prefix_rewrite"] = route.rewrite_uri
-    if route.rewrite_authority is not None:
-        action["host_rewrite_literal"] = route.rewrite_authority
+    action |= _host_rewrite(route.rewrite_authority or _authority(route.headers))
     if route.rewrite_regex is not None:
         action["regex_rewrite"] = _regex_rewrite(route.rewrite_regex)
     if route.mirrors:
@@ -102,11 +118,16 @@ def _action(context: Context, route: Route, caller: Caller) -> Json:
             {
                 "cluster": _destination_cluster(context, mirror.destination, caller.port),
                 "runtime_fraction": {"default_value": percentage(mirror.percent)},
+                "disable_shadow_host_suffix_append": True,
             }
             for mirror in route.mirrors
         ]
-    if hashes := list(_hash_policies(context, route, caller)):
+    balancers = [_hashing(context, one) for one in destinations]
+    if hashes := [_hash_policy(one.hash_on) for one in balancers if one and one.hash_on]:
         action["hash_policy"] = hashes
+    # Where there is only one, what is sent again goes to the pod that its hash stands for.
+    is_bound = len(destinations) == 1 and balancers[0] is not None
+    action["retry_policy"] = retry_policy(route.retries, is_bound)
     return action
 
 
@@ -131,12 +152,27 @@ def _destination_cluster(context: Context, destination: Destination, called: int
     return cluster_name(destination.host, port, subset)
 
 
-def _hash_policies(context: Context, route: Route, caller: Caller) -> Iterator[Json]:
-    for one in route.destinations:
-        port = _destination_port(context, one, caller.port)
-        balancer = context.mesh.policy(one.host, one.subset, port).load_balancer
-        if balancer is not None and balancer.hash_on is not None:
-            yield _hash_policy(balancer.hash_on)
+def _hashing(context: Context, destination: Destination) -> LoadBalancer | None:
+    """The load balancer whose hash counts for a destination; None: none of them hashes.
+
+    That of a port counts only where the destination names the port.
+    Source: Istio's pilot, `HashForHTTPDestination`.
+    """
+    mesh = context.mesh
+    policies = [
+        one.policy
+        for one in mesh.subsets
+        if one.policy is not None and (one.host, one.name) == (destination.host, destination.subset)
+    ]
+    if (whole := dict(mesh.policies).get(destination.host)) is not None:
+        policies.append(whole)
+    for policy in policies:
+        at_port = dict(policy.ports).get(destination.port or 0, policy)
+        for part in (at_port, policy):
+            balancer = part.load_balancer
+            if balancer is not None and balancer.policy in _HASHING:
+                return balancer
+    return None
 
 
 def _hash_policy(hash_on: HashOn) -> Json:
@@ -162,16 +198,13 @@ def _redirect(redirect: Redirect, caller: Caller) -> Json:
         translated["scheme_redirect"] = redirect.scheme
     if redirect.authority is not None:
         translated["host_redirect"] = redirect.authority
-    if redirect.keeps_port:
-        translated["port_redirect"] = caller.local_port
-    if redirect.port is not None:
-        translated["port_redirect"] = redirect.port
+    port = caller.local_port if redirect.keeps_port else redirect.port
+    if port not in (None, _DEFAULT_PORTS.get(redirect.scheme or "http")):
+        translated["port_redirect"] = port
     if redirect.path is not None:
         translated["path_redirect"] = redirect.path
     if redirect.prefix is not None:
         translated["prefix_rewrite"] = redirect.prefix
-    if redirect.regex is not None:
-        translated["regex_rewrite"] = _regex_rewrite(redirect.regex)
     return translated
 
 
@@ -206,13 +239,23 @@ def _cors(cors: Cors) -> Json:
     return translated
 
 
+def _authority(headers: Headers) -> str | None:
+    """The host that changes of headers ask for."""
+    changes = (*headers.request.set, *headers.request.add)
+    return next((value for name, value in changes if name.lower() in _HOST), None)
+
+
+def _host_rewrite(authority: str | None) -> Json:
+    return {} if authority is None else {"host_rewrite_literal": authority}
+
+
 def _header_changes(headers: Headers) -> Json:
     translated: Json = {}
     for direction, changes in (("request", headers.request), ("response", headers.response)):
         if added := _added(changes):
             translated[f"{direction}_headers_to_add"] = added
-        if changes.remove:
-            translated[f"{direction}_headers_to_remove"] = list(changes.remove)
+        if removed := [name for name in changes.remove if not _is_internal(name)]:
+            translated[f"{direction}_headers_to_remove"] = removed
     return translated
 
 
@@ -224,11 +267,25 @@ def _added(changes: HeaderChanges) -> list[Json]:
             (changes.add, "APPEND_IF_EXISTS_OR_ADD"),
         )
         for name, value in header_pairs
+        if not _is_internal(name)
     ]
 
 
-def retry_policy(retries: Retries | None) -> Json:
-    """A `RetryPolicy`: that of the mesh where a route has none."""
+def _is_internal(name: str) -> bool:
+    """Whether Envoy does not let a header be changed like others."""
+    return name.startswith(":") or name.lower() in _HOST
+
+
+def retry_policy(retries: Retries | None, is_bound: bool = False) -> Json:
+    """A `RetryPolicy`: that of the mesh where a route has none.
+
+    Args:
+        retries: what the route has.
+        is_bound: whether retries go to the pod that has failed, unless the route says otherwise.
+    """
+    avoids_pod = not is_bound
+    if retries is not None and retries.avoids_pod is not None:
+        avoids_pod = retries.avoids_pod
     on = (retries and retries.on) or _RETRY_ON
     conditions = [condition.strip() for condition in on.split(",")]
     codes = [int(condition) for condition in conditions if condition.isdigit()]
@@ -236,18 +293,21 @@ def retry_policy(retries: Retries | None) -> Json:
     policy: Json = {
         "retry_on": ",".join([*conditions, *(["retriable-status-codes"] if codes else [])]),
         "num_retries": RETRY_ATTEMPTS if retries is None else retries.attempts,
-        "retry_host_predicate": [
+        "host_selection_retry_max_attempts": _RETRY_OTHER_HOST_ATTEMPTS,
+    }
+    if avoids_pod:
+        policy["retry_host_predicate"] = [
             named_filter(
                 "previous_hosts",
                 "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
             )
-        ],
-        "host_selection_retry_max_attempts": _RETRY_OTHER_HOST_ATTEMPTS,
-    }
+        ]
     if codes:
         policy["retriable_status_codes"] = codes
     if retries is not None and retries.per_try_timeout is not None:
         policy["per_try_timeout"] = seconds(retries.per_try_timeout)
+    if retries is not None and retries.backoff is not None:
+        policy["retry_back_off"] = {"base_interval": seconds(retries.backoff)}
     return policy
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mockservice.manifests.documents import Document
 
 CONFIG_MAP: Final = "ConfigMap"
+REFERENCE_GRANT: Final = "gateway.networking.k8s.io/ReferenceGrant"
 _SERVICE_ENTRY: Final = "networking.istio.io/ServiceEntry"
 
 # They are there so that others can be: nothing to tell.
@@ -43,7 +44,6 @@ _LEFT_OUT: Final = frozenset(
         "Secret",
         "ServiceAccount",
         "gateway.networking.k8s.io/GatewayClass",
-        "gateway.networking.k8s.io/ReferenceGrant",
         "networking.istio.io/ProxyConfig",
     }
 )

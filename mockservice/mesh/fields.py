@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from mockservice.manifests.problems import one_of
-from mockservice.mesh.model import Note, Pairs, pairs
+from mockservice.mesh.model import PERCENT_OF_ALL, Note, Pairs, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -83,8 +83,9 @@ class Fields:
         return self._document.source()
 
     def refuse(self, name: str, reason: str = _NOT_SUPPORTED) -> None:
-        """Add a problem with one field."""
-        self._problems.append(f"{self._document.where(self._path_of(name))}: {reason}")
+        """Add a problem with one field, or with the whole object where the name is empty."""
+        path = self._path_of(name) if name else self._path
+        self._problems.append(f"{self._document.where(path)}: {reason}")
 
     def known(self, names: Collection[str]) -> None:
         """Accept what else there is of the fields of these names, and refuse all others."""
@@ -139,8 +140,10 @@ class Fields:
             self.ignore(name)
             return default
         with self.object(name) as fields:
-            value = fields._take("value", 0, (int, float), "a number")
-            return float(value)
+            value = float(fields._take("value", 0, (int, float), "a number"))
+            if not 0 <= value <= PERCENT_OF_ALL:
+                fields.refuse("value", f"{value:g}: must be from 0 to 100")
+            return value
 
     def seconds(self, name: str) -> float | None:
         """Return a duration such as `1.5s` or `1h30m`, in seconds."""

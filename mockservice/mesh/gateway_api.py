@@ -30,6 +30,8 @@ from mockservice.mesh.model import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mockservice.mesh.fields import Fields
 
 _PATHS: Final[dict[str, TextKind]] = {
@@ -37,9 +39,35 @@ _PATHS: Final[dict[str, TextKind]] = {
     "PathPrefix": "segments",
     "RegularExpression": "regex",
 }
+_PATH_RANKS: Final = ("exact", "segments", "regex")
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _NO_BACKEND: Final = 500
 _HEADERS: Final[dict[str, TextKind]] = {"Exact": "exact", "RegularExpression": "regex"}
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """That HTTPRoutes of a namespace may lead to a Service of another one, or to all there."""
+
+    caller: str
+    namespace: str
+    service: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Where an HTTPRoute is, and what lets it lead to Services of other namespaces."""
+
+    namespace: str
+    grants: Sequence[Grant] | None
+    """None: it needs no grant."""
+
+    def may_lead_to(self, service: str, namespace: str) -> bool:
+        """Whether there is a grant, or none is needed."""
+        if self.grants is None or namespace == self.namespace:
+            return True
+        asked = (Grant(self.namespace, namespace, name) for name in (service, None))
+        return any(one in self.grants for one in asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +106,15 @@ def _tables(routes_of: dict[str, list[Route]]) -> list[RouteTable]:
 def _by_precedence(routes: list[Route]) -> tuple[Route, ...]:
     """Sort routes with one match each by precedence.
 
-    Source: Gateway API, `HTTPRouteRule.matches`.
+    Source: Gateway API, `HTTPRouteRule.matches`; where regular expressions stand is up to the
+    implementation, and with Istio it is after all prefixes.
     """
 
-    def rank(route: Route) -> tuple[bool, int, bool, int, int]:
+    def rank(route: Route) -> tuple[int, int, bool, int, int]:
         (match,) = route.matches
         path = match.uri or Text("segments", "/")
         return (
-            path.kind != "exact",
+            _PATH_RANKS.index(path.kind),
             -len(path.value),
             match.method is None,
             -len(match.headers),
@@ -127,27 +156,44 @@ def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> N
     )
 
 
-def read_http_route(spec: Fields, namespace: str, ingress: Ingress) -> HttpRoutes:
+def read_reference_grant(spec: Fields, namespace: str) -> list[Grant]:
+    """Read a ReferenceGrant's `spec`: what it lets HTTPRoutes do."""
+    with spec:
+        callers = [
+            one.text("namespace") for one in spec.objects("from") if one.text("kind") == "HTTPRoute"
+        ]
+        services = [
+            one.text("name") or None for one in spec.objects("to") if one.text("kind") == "Service"
+        ]
+    return [Grant(caller, namespace, service) for caller in callers for service in services]
+
+
+def read_http_route(
+    spec: Fields, namespace: str, ingress: Ingress, grants: Sequence[Grant]
+) -> HttpRoutes:
     """Read an HTTPRoute's `spec`."""
     routes = HttpRoutes()
     with spec:
         hosts = spec.texts("hostnames") or ("*",)
-        read = [route for rule in spec.objects("rules") for route in _read_rule(rule, namespace)]
+        kinds = [parent.text("kind", "Gateway") for parent in spec.objects("parentRefs")]
+        # Istio asks for no grant where the parent is a Service.
+        owner = _Owner(namespace, grants if "Gateway" in kinds else None)
+        read = [route for rule in spec.objects("rules") for route in _read_rule(rule, owner)]
         for parent in spec.objects("parentRefs"):
             with parent:
-                name, owner = parent.text("name"), parent.text("namespace", namespace)
+                name, place = parent.text("name"), parent.text("namespace", namespace)
                 parent.ignore("group")
                 if parent.text("kind", "Gateway", allowed=("Gateway", "Service")) == "Service":
                     port = parent.number("port")
-                    if owner != namespace:
+                    if place != namespace:
                         parent.refuse("namespace")
-                    own = routes.between_pods.setdefault(host_of(name, owner), [])
+                    own = routes.between_pods.setdefault(host_of(name, place), [])
                     own += read if port is None else [_at_port(route, port) for route in read]
                     continue
                 section, port = parent.text("sectionName") or None, parent.number("port")
-                served = ingress.hosts(name, owner, hosts, namespace, section)
+                served = ingress.hosts(name, place, hosts, namespace, section)
                 if served is None or port not in (None, ingress.port):
-                    reason = f"no Gateway {owner}/{name} accepts routes from namespace {namespace}"
+                    reason = f"no Gateway {place}/{name} accepts routes from namespace {namespace}"
                     if section is not None or port is not None:
                         reason += " at this listener"
                     parent.refuse("name", reason)
@@ -160,12 +206,12 @@ def _at_port(route: Route, port: int) -> Route:
     return replace(route, matches=tuple(replace(match, port=port) for match in route.matches))
 
 
-def _read_rule(rule: Fields, namespace: str) -> list[Route]:
+def _read_rule(rule: Fields, owner: _Owner) -> list[Route]:
     with rule:
         rule.ignore("name")
         matches = rule.each("matches", _read_match) or (Match(),)
-        backends = rule.each("backendRefs", lambda backend: _read_backend(backend, namespace))
-        filters = _read_filters(rule, namespace)
+        backends = rule.each("backendRefs", lambda backend: _read_backend(backend, owner))
+        filters = _read_filters(rule, owner)
         redirect, direct_response = filters.redirect, None
         if redirect is None and not sum(backend.weight for backend in backends):
             # Source: Gateway API, `HTTPRouteRule.backendRefs`.
@@ -190,31 +236,26 @@ def _read_rule(rule: Fields, namespace: str) -> list[Route]:
 
 
 def _rewritten(route: Route, filters: _Filters) -> Route:
-    """Add what a route does with the path; where a prefix is replaced, that depends on the match.
+    """Add what a route does with the path; to remove a prefix depends on the match.
 
-    Source: Gateway API, `HTTPPathModifier.replacePrefixMatch`.
+    Where a path is `/`, slashes may be missing or doubled then, as they are with Istio.
+    Source: Gateway API, `HTTPPathModifier`; Istio's pilot, `createRewriteFilter`.
     """
     route = replace(route, rewrite_authority=filters.hostname)
     if filters.path is None:
         return route
-    (match,) = route.matches
-    prefix = (match.uri.value if match.uri else "").rstrip("/")
     is_whole, path = filters.path
-    regex, uri = None, path.rstrip("/")
+    if route.redirect is not None:
+        changed = {"path": path} if is_whole else {"prefix": path or None}
+        return replace(route, redirect=replace(route.redirect, **changed))
     if is_whole:
-        regex = ("/.*", path)
-    elif not uri:
-        regex = (f"^{re.escape(prefix)}(/?)(.*)$", r"/\2")
-    elif not prefix:
-        # Envoy replaces the first slash then.
-        uri = f"{uri}/"
-    if route.redirect is None:
-        return replace(route, rewrite_regex=regex, rewrite_uri=None if regex else uri)
-    if is_whole:
-        redirect = replace(route.redirect, path=path)
-    else:
-        redirect = replace(route.redirect, regex=regex, prefix=None if regex else uri)
-    return replace(route, redirect=redirect)
+        return replace(route, rewrite_regex=("/.*", path))
+    if uri := path.removesuffix("/"):
+        return replace(route, rewrite_uri=uri)
+    (match,) = route.matches
+    has_prefix = match.uri is not None and match.uri.kind == "segments"
+    prefix = match.uri.value.rstrip("/") if match.uri and has_prefix else ""
+    return replace(route, rewrite_regex=(f"^{re.escape(prefix)}(/?)(.*)", r"/\2"))
 
 
 def _read_match(match: Fields) -> Match:
@@ -242,18 +283,21 @@ def _read_named(named: Fields) -> tuple[str, Text]:
         return named.text("name"), Text(kind, named.text("value"))
 
 
-def _read_backend(backend: Fields, namespace: str) -> Destination:
+def _read_backend(backend: Fields, owner: _Owner) -> Destination:
     with backend:
-        found = _read_reference(backend, namespace)
-        filters = _read_filters(backend, namespace, are_of_backend=True)
+        found = _read_reference(backend, owner)
+        filters = _read_filters(backend, owner, are_of_backend=True)
         return replace(found, weight=backend.number("weight", 1), headers=filters.headers)
 
 
-def _read_reference(reference: Fields, namespace: str) -> Destination:
+def _read_reference(reference: Fields, owner: _Owner) -> Destination:
     reference.ignore("group")
     reference.text("kind", "Service", allowed=("Service",))
-    host = host_of(reference.text("name"), reference.text("namespace", namespace))
-    return Destination(host, reference.number("port"))
+    name, namespace = reference.text("name"), reference.text("namespace", owner.namespace)
+    if not owner.may_lead_to(name, namespace):
+        reason = f"no ReferenceGrant there lets HTTPRoutes of {owner.namespace} lead to {name}"
+        reference.refuse("namespace", f"{namespace!r}: {reason}; on a cluster requests get 500")
+    return Destination(host_of(name, namespace), reference.number("port"))
 
 
 # Filters
@@ -270,10 +314,10 @@ class _Filters:
     """What takes the place of the whole path, or else of the prefix that matches."""
 
 
-def _read_filters(owner: Fields, namespace: str, *, are_of_backend: bool = False) -> _Filters:
+def _read_filters(fields: Fields, owner: _Owner, *, are_of_backend: bool = False) -> _Filters:
     """Read the filters of a rule, or of a backend, which only changes headers here."""
     filters = _Filters()
-    for item in owner.objects("filters"):
+    for item in fields.objects("filters"):
         with item:
             item.ignore("type")
             if "requestHeaderModifier" in item:
@@ -285,7 +329,7 @@ def _read_filters(owner: Fields, namespace: str, *, are_of_backend: bool = False
             if are_of_backend:
                 continue
             if "requestMirror" in item:
-                filters.mirrors.append(_read_mirror(item.object("requestMirror"), namespace))
+                filters.mirrors.append(_read_mirror(item.object("requestMirror"), owner))
             if "requestRedirect" in item:
                 with item.object("requestRedirect") as redirect:
                     filters.redirect = _read_redirect(redirect)
@@ -297,10 +341,10 @@ def _read_filters(owner: Fields, namespace: str, *, are_of_backend: bool = False
     return filters
 
 
-def _read_mirror(mirror: Fields, namespace: str) -> Mirror:
+def _read_mirror(mirror: Fields, owner: _Owner) -> Mirror:
     with mirror:
         with mirror.object("backendRef") as reference:
-            destination = _read_reference(reference, namespace)
+            destination = _read_reference(reference, owner)
         percent = float(mirror.number("percent", PERCENT_OF_ALL))
         if "fraction" in mirror:
             with mirror.object("fraction") as fraction:

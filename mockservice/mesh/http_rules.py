@@ -27,6 +27,37 @@ if TYPE_CHECKING:
     from mockservice.mesh.fields import Fields
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
+# What Istio's validation takes.
+_METHODS: Final = (
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "*",
+)
+_RETRY_ON: Final = (
+    "5xx",
+    "gateway-error",
+    "reset",
+    "reset-before-request",
+    "connect-failure",
+    "retriable-4xx",
+    "refused-stream",
+    "retriable-status-codes",
+    "retriable-headers",
+    "envoy-ratelimited",
+    "http3-post-connect-failure",
+    "cancelled",
+    "deadline-exceeded",
+    "internal",
+    "resource-exhausted",
+    "unavailable",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +102,8 @@ def read_rule(route: Fields, namespace: str) -> Rule:
         with route.object("rewrite") as rewrite:
             rewrite_uri, rewrite_authority = rewrite.text("uri"), rewrite.text("authority")
             rewrite_regex = rewrite.optional("uriRegexRewrite", _read_regex_rewrite)
+        if "rewrite" in route and not (rewrite_uri or rewrite_authority or rewrite_regex):
+            route.refuse("rewrite", "must have uri, uriRegexRewrite or authority")
         found = Route(
             destinations=destinations,
             headers=_read_headers(route),
@@ -104,11 +137,18 @@ def _read_condition(match: Fields, namespace: str) -> Condition:
     with match:
         found = replace(
             _read_match(match),
-            port=match.number("port"),
+            port=_read_port(match),
             source_namespace=match.text("sourceNamespace") or None,
         )
         gateways = match.texts("gateways")
         return Condition(found, tuple(full_gateway(name, namespace) for name in gateways))
+
+
+def _read_port(match: Fields) -> int | None:
+    port: int | None = match.number("port")
+    if port is not None and not 1 <= port <= 65535:
+        match.refuse("port", f"{port}: must be from 1 to 65535")
+    return port
 
 
 def _read_match(match: Fields) -> Match:
@@ -206,6 +246,9 @@ def _read_redirect(redirect: Fields) -> Redirect:
         if status not in _REDIRECTS:
             known = ", ".join(map(str, _REDIRECTS))
             redirect.refuse("redirectCode", f"{status}: must be one of {known}")
+        parts = ("uri", "authority", "scheme", "port", "derivePort")
+        if not any(name in redirect for name in parts):
+            redirect.refuse("", "must have uri, authority, scheme, port or derivePort")
         return Redirect(
             status,
             scheme=redirect.text("scheme") or None,
@@ -234,6 +277,8 @@ def _read_mirrors(route: Fields, namespace: str) -> tuple[Mirror, ...]:
     mirrors = []
     older = float(route.number("mirrorPercent", route.number("mirror_percent", PERCENT_OF_ALL)))
     percent = route.percent("mirrorPercentage", older)
+    if "mirror" in route and "mirrors" in route:
+        route.refuse("mirrors", "must not be set beside mirror")
     if "mirror" in route:
         mirrors.append(Mirror(_read_named(route, "mirror", namespace), percent))
     for one in route.objects("mirrors"):
@@ -246,12 +291,18 @@ def _read_mirrors(route: Fields, namespace: str) -> tuple[Mirror, ...]:
 def _read_cors(cors: Fields) -> Cors:
     with cors:
         older = tuple(Text("exact", origin) for origin in cors.texts("allowOrigin"))
+        methods, max_age = cors.texts("allowMethods"), cors.duration("maxAge")
+        if unknown := [method for method in methods if method not in _METHODS]:
+            known = ", ".join(_METHODS)
+            cors.refuse("allowMethods", f"{unknown[0]!r}: must be one of {known}")
+        if max_age is not None and max_age % 1:
+            cors.refuse("maxAge", "must be whole seconds")
         return Cors(
             origins=cors.each("allowOrigins", _read_text) or older,
-            methods=cors.texts("allowMethods"),
+            methods=methods,
             headers=cors.texts("allowHeaders"),
             expose_headers=cors.texts("exposeHeaders"),
-            max_age=cors.seconds("maxAge"),
+            max_age=max_age,
             credentials=cors.flag("allowCredentials") if "allowCredentials" in cors else None,
             forwards_unmatched=cors.text("unmatchedPreflights") != "IGNORE",
         )
@@ -259,14 +310,33 @@ def _read_cors(cors: Fields) -> Cors:
 
 def _read_retries(retries: Fields) -> Retries:
     with retries:
+        # All pods are in one place.
+        retries.ignore("retryRemoteLocalities")
+        others = "retryIgnorePreviousHosts"
+        attempts: int = retries.number("attempts", 0)
+        if attempts < 0:
+            retries.refuse("attempts", f"{attempts}: must be 0 or more")
+        for name in ("perTryTimeout", "retryOn", "retryRemoteLocalities"):
+            if not attempts and name in retries:
+                retries.refuse(name, "must not be set without attempts")
+        on = retries.text("retryOn")
+        for condition in filter(None, on.split(",")):
+            if condition not in _RETRY_ON and not condition.isdigit():
+                known = ", ".join(_RETRY_ON)
+                reason = f"{condition!r}: must be a status or one of {known}, without spaces"
+                retries.refuse("retryOn", reason)
         return Retries(
-            attempts=retries.number("attempts", 0),
+            attempts=attempts,
             per_try_timeout=retries.duration("perTryTimeout"),
-            on=retries.text("retryOn") or None,
+            on=on or None,
+            backoff=retries.duration("backoff"),
+            avoids_pod=retries.flag(others) if others in retries else None,
         )
 
 
 def _read_fault(fault: Fields) -> Fault:
+    if "delay" not in fault and "abort" not in fault:
+        fault.refuse("", "must have abort or delay")
     with fault, fault.object("delay") as delay, fault.object("abort") as abort:
         return Fault(
             delay=delay.duration("fixedDelay"),

@@ -26,6 +26,7 @@ class Gateway:
     name: str
     namespace: str
     hosts: tuple[str, ...]
+    """`NAMESPACE/HOST` is for the routes of one namespace only."""
     labels: Pairs = ()
     allowed_namespace: str | None = None
     """The only namespace whose routes may attach to it; None for any namespace."""
@@ -73,7 +74,7 @@ class Ingress:
             name: the gateway's name.
             namespace: the gateway's namespace.
             hosts: the hosts of a route; each may start with a wildcard.
-            route_namespace: where the route is; None to skip the check that it may attach.
+            route_namespace: where the route is; None: where it may attach, for all hosts.
             section: the only listener that counts; None for all of them.
 
         Returns:
@@ -88,6 +89,11 @@ class Ingress:
                     served = tuple(host for known, host in gateway.sections if known == section)
                     if not served:
                         return None
+                parts = [host.rpartition("/") for host in served]
+                own = {"", "*", route_namespace or ""}
+                served = tuple(
+                    host for of, _, host in parts if route_namespace is None or of in own
+                )
                 common = (_narrower(one, other) for one in hosts for other in served)
                 return tuple(dict.fromkeys(host for host in common if host))
         return None
@@ -109,17 +115,23 @@ def read_gateway(spec: Fields, name: str, namespace: str, ingress: Ingress) -> N
             wanted = " or ".join(f"{name}: {value}" for name, value in GATEWAY_LABELS)
             spec.refuse("selector", f"selects no gateway: the one of local lanes has {wanted}")
         hosts: list[str] = []
+        port_names: set[str] = set()
         for server in spec.objects("servers"):
             with server:
                 server.ignore("name")
                 with server.object("port") as port:
-                    port.ignore("name")
+                    port_name = port.text("name")
+                    if port_name in port_names:
+                        port.refuse("name", f"{port_name!r}: must be that of one server only")
+                    port_names.add(port_name)
                     protocols = ("HTTP", "HTTP2", "GRPC", "HTTPS")
                     is_tls = port.text("protocol", allowed=protocols) == "HTTPS"
                     ingress.add_port(port, "number", is_tls)
                 _read_tls(server, is_tls)
-                # NAMESPACE/HOST limits a host to the routes of one namespace.
-                hosts.extend(host.rpartition("/")[2] for host in server.texts("hosts"))
+                hosts += [
+                    f"{namespace}/{host[2:]}" if host.startswith("./") else host
+                    for host in server.texts("hosts")
+                ]
     ingress.gateways.append(Gateway(name, namespace, tuple(hosts), labels))
 
 

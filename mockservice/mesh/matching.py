@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final
 
-from mockservice.mesh.model import Text, selects
+from mockservice.mesh.model import Match, Text, selects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from mockservice.mesh.model import Match, Mesh, Pairs, Route
+    from mockservice.mesh.model import Mesh, Pairs, Route, RouteTable
+
+_ANY_PATH: Final = (Text("prefix", "/"), Text("segments", "/"), Text("regex", ".*"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +146,30 @@ def gateway_routes(mesh: Mesh, host: str | None) -> list[Route]:
     if not fitting:
         return []
     best = max(fitting, key=lambda pattern: (not pattern.startswith("*"), len(pattern)))
-    return [route for table in mesh.gateway if best in table.hosts for route in table.routes]
+    return merged_routes([table for table in mesh.gateway if best in table.hosts])
+
+
+def merged_routes(tables: Sequence[RouteTable]) -> list[Route]:
+    """The routes of several tables of one host: those that take any request come last.
+
+    Source: Istio's pilot, `SortVHostRoutes`.
+    """
+    if len(tables) == 1:
+        return list(tables[0].routes)
+    before: list[Route] = []
+    last: list[Route] = []
+    for table in tables:
+        for route in table.routes:
+            some = tuple(takewhile(lambda match: not _takes_all(match), route.matches))
+            if some:
+                before.append(route if some == route.matches else replace(route, matches=some))
+            if not some or some != route.matches:
+                last.append(replace(route, matches=()))
+                # What follows in this table gets no request.
+                break
+    return before + last
+
+
+def _takes_all(match: Match) -> bool:
+    uri = match.uri or Text("prefix", "/")
+    return uri in _ANY_PATH and match == Match(uri=match.uri)

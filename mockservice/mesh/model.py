@@ -261,6 +261,10 @@ class Retries:
     per_try_timeout: float | None = None
     on: str | None = None
     """Envoy's and gRPC's conditions and status codes, comma-separated. None: the mesh's own."""
+    backoff: float | None = None
+    """How long the first one waits, at most."""
+    avoids_pod: bool | None = None
+    """Whether it goes to another pod, if there is one. None: unless requests are bound to one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +290,6 @@ class Redirect:
     path: str | None = None
     prefix: str | None = None
     """What takes the place of the part of the path that matches."""
-    regex: tuple[str, str] | None = None
-    """A regular expression and what takes the place of what it matches in the path."""
 
 
 @dataclass(frozen=True, slots=True)

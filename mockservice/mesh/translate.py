@@ -23,7 +23,7 @@ from mockservice.mesh import asm, gateway_api, istio
 from mockservice.mesh.calls import Calls, call_tables
 from mockservice.mesh.delegation import with_delegates
 from mockservice.mesh.destination_rules import read_destination_rule
-from mockservice.mesh.elsewhere import CONFIG_MAP, is_hook, look_at_kinds
+from mockservice.mesh.elsewhere import CONFIG_MAP, REFERENCE_GRANT, is_hook, look_at_kinds
 from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.fields import Fields
 from mockservice.mesh.gaps import look_at_routes, services_without_pods, without_pods
@@ -61,6 +61,7 @@ _READ: Final = (
     DESTINATION_RULE,
     API_GATEWAY,
     HTTP_ROUTE,
+    REFERENCE_GRANT,
     LANE_GROUP,
     LANE,
 )
@@ -183,10 +184,8 @@ class _Translation:
                 text = f"{rule.host!r}: no effect, as Istio does not complete it to {whole}"
                 rule.spec.note("host", text)
         for service in self._services.values():
-            chosen = most_specific(service.host, (rule.host for _, rule in rules))
-            for document, rule in rules:
-                if rule.host == chosen:
-                    self._use(document, rule, service)
+            for document, rule in _rules_of(service, rules):
+                self._use(document, rule, service)
 
     def _use(self, document: Document, rule: DestinationRule, service: Service) -> None:
         """Use a DestinationRule for a Service."""
@@ -245,8 +244,14 @@ class _Translation:
 
     def read_http_routes(self) -> None:
         everything = gateway_api.HttpRoutes()
-        for document, spec in self._specs(HTTP_ROUTE):
-            found = gateway_api.read_http_route(spec, document.namespace, self._ingress)
+        grants = [
+            grant
+            for document, spec in self._specs(REFERENCE_GRANT)
+            for grant in gateway_api.read_reference_grant(spec, document.namespace)
+        ]
+        for document, spec in sorted(self._specs(HTTP_ROUTE), key=lambda one: _age(one[0])):
+            namespace = document.namespace
+            found = gateway_api.read_http_route(spec, namespace, self._ingress, grants)
             # Of one Service, there may be several: they are put in order together.
             known = everything.between_pods
             new = [table for table in found.call_tables() if table.hosts[0] not in known]
@@ -329,6 +334,42 @@ class _Translation:
 
 def _key(document: Document) -> tuple[str, str]:
     return document.name, document.namespace
+
+
+def _age(document: Document) -> tuple[bool, str, str, str]:
+    """The order of HTTPRoutes that match the same: the oldest first, then by namespace and name.
+
+    Source: Gateway API, `HTTPRouteRule.matches`.
+    """
+    created = str(document.body.get("metadata", {}).get("creationTimestamp") or "")
+    # What is only to be created is the youngest.
+    return not created, created, document.namespace, document.name
+
+
+def _rules_of(
+    service: Service, rules: list[tuple[Document, DestinationRule]]
+) -> list[tuple[Document, DestinationRule]]:
+    """The DestinationRules that count for a Service: those of its namespace before the root's.
+
+    Those of a caller's namespace go before both, but for its calls only: they are refused.
+    Source: Istio, "DestinationRule", "Destination Rule resolution".
+    """
+    fitting = [one for one in rules if most_specific(service.host, (one[1].host,))]
+    places = (service.namespace, istio.GATEWAY_NAMESPACE)
+    for document, rule in fitting:
+        if document.namespace not in places and rule.host.startswith("*"):
+            text = f"not used for {service.host} here, as that is in another namespace"
+            rule.spec.note("host", f"{rule.host!r}: {text}")
+        elif document.namespace not in places:
+            where = " or ".join(dict.fromkeys(places))
+            reason = f"local lanes need a rule that all callers use, in namespace {where}"
+            rule.spec.refuse("host", f"{rule.host!r}: {reason}")
+    for namespace in places:
+        own = [one for one in fitting if one[0].namespace == namespace]
+        if own:
+            chosen = most_specific(service.host, (rule.host for _, rule in own))
+            return [one for one in own if one[1].host == chosen]
+    return []
 
 
 def _labels(document: Document) -> dict[str, str]:

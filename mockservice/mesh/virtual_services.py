@@ -43,14 +43,22 @@ class VirtualService:
 def read_virtual_service(spec: Fields, name: str, namespace: str) -> VirtualService:
     """Read a VirtualService's `spec`."""
     with spec:
+        hosts = spec.texts("hosts")
+        if len(set(hosts)) < len(hosts):
+            spec.refuse("hosts", "must name each host once")
+        if not hosts and spec.texts("gateways"):
+            spec.refuse("gateways", "must not be set without hosts")
         gateways = spec.texts("gateways") or (ALL_SIDECARS,)
+        rules = spec.each("http", lambda route: read_rule(route, namespace))
+        if not (rules or "tcp" in spec or "tls" in spec):
+            spec.refuse("http", "must have at least one route")
         return VirtualService(
             name,
             namespace,
             spec,
-            spec.texts("hosts"),
+            hosts,
             tuple(full_gateway(gateway, namespace) for gateway in gateways),
-            spec.each("http", lambda route: read_rule(route, namespace)),
+            rules,
             spec.texts("exportTo"),
         )
 
@@ -71,11 +79,13 @@ def route_tables(
             service.spec.refuse("gateways", f"there is no Gateway {gateway!r}")
     for gateway in service.gateways:
         if gateway == ALL_SIDECARS:
+            if _ANYWHERE in hosts:
+                service.spec.refuse("hosts", "'*': must not be any host for calls between pods")
             routes = tuple(_routes(service.rules, _between_pods))
             between_pods.append(RouteTable(hosts, routes, source))
             continue
         owner, _, name = gateway.rpartition("/")
-        served = ingress.hosts(name, owner, hosts)
+        served = ingress.hosts(name, owner, hosts, service.namespace)
         if served == ():
             service.spec.refuse("hosts", f"Gateway {gateway!r} serves none of these hosts")
         elif served is not None:

@@ -185,20 +185,25 @@ def test_a_service_without_routes_spreads_over_all_of_its_pods(move_to: MoveTo) 
     assert is_plausible(seen["v1 v2 v1"], 100, 0.5), seen
 
 
-def test_where_a_service_has_routes_a_call_that_matches_none_fails(move_to: MoveTo) -> None:
+def test_where_a_caller_has_routes_a_call_that_matches_none_fails(move_to: MoveTo) -> None:
+    elsewhere = {"sourceLabels": {"version": "v2"}, "uri": {"exact": "/elsewhere"}}
     objects = [
-        *chain(mocka="v1 v2", mockb="v1", mockc="v1"),
+        *chain(mocka="v1 v2 v3", mockb="v1", mockc="v1"),
         gateway(),
-        subsets(MOCKA, "v1", "v2"),
+        subsets(MOCKA, "v1", "v2", "v3"),
         at_gateway(
             {"match": [{"uri": {"exact": "/1"}}], "route": [to(MOCKA, "v1")]},
             {"match": [{"uri": {"exact": "/2"}}], "route": [to(MOCKA, "v2")]},
+            {"match": [{"uri": {"exact": "/3"}}], "route": [to(MOCKA, "v3")]},
         ),
         between_pods(
-            "mockb", {"match": [{"sourceLabels": {"version": "v1"}}], "route": [to(MOCKB)]}
+            "mockb",
+            {"match": [{"sourceLabels": {"version": "v1"}}, elsewhere], "route": [to(MOCKB)]},
         ),
     ]
     running = move_to(*objects)
     assert running.versions("/1") == "v1 v1 v1"
     assert running.get("/2").status == 404
     assert "mocka(version: v2" in running.get("/2").text
+    # Where no rule is for a caller at all, it calls as if there were none.
+    assert running.versions("/3") == "v3 v1 v1"

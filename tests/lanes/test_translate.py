@@ -233,15 +233,17 @@ def request_changes(**changes: Any) -> Headers:
             {
                 "mirror": {"host": "mockb.default.svc.cluster.local"},
                 "mirrorPercentage": {"value": 5},
+            },
+            Route((TO_A,), mirrors=(Mirror(Destination(MOCKB), 5),)),
+        ),
+        (
+            {
                 "mirrors": [
                     {"destination": {"host": MOCKA, "subset": "v2"}},
                     {"destination": {"host": MOCKA}, "percentage": {"value": 0}},
                 ],
             },
-            Route(
-                (TO_A,),
-                mirrors=(Mirror(Destination(MOCKB), 5), Mirror(Destination(MOCKA, None, "v2"))),
-            ),
+            Route((TO_A,), mirrors=(Mirror(Destination(MOCKA, None, "v2")),)),
         ),
         (
             {"route": [], "redirect": {"uri": "/b", "authority": "b", "redirectCode": 307}},
@@ -482,7 +484,7 @@ def test_hosts_are_several_and_wildcards_and_never_completed(tmp_path: Path) -> 
         f"'mockc.default' is no Service: Istio does not complete it to {MOCKC}; requests to it"
         " get 503"
     ]
-    everything = between_pods("*", {"route": [to(MOCKB)]})
+    everything = between_pods("*.local", {"route": [to(MOCKB)]})
     everything["metadata"]["name"] = "everything"
     assert mesh_of(tmp_path, *BASE, everything).calls[0].hosts == (MOCKA, MOCKB, MOCKC)
     assert mesh_of(tmp_path, *BASE, at_gateway(_ANY, host="mocka")).gateway[0].hosts == (
@@ -553,7 +555,9 @@ def test_a_destination_without_a_port_is_the_port_that_is_called(tmp_path: Path)
         ("*.example.com", "*", ("*.example.com",)),
         ("*.example.com", "a.example.com", ("a.example.com",)),
         ("a.example.com", "*.example.com", ("a.example.com",)),
-        ("default/a.example.com", "a.example.com", ("a.example.com",)),
+        ("istio-system/a.example.com", "a.example.com", ("a.example.com",)),
+        ("./a.example.com", "a.example.com", ("a.example.com",)),
+        ("*/a.example.com", "a.example.com", ("a.example.com",)),
     ],
 )
 def test_a_gateways_routes_are_for_the_hosts_that_both_name(
@@ -931,14 +935,14 @@ _A = (Match(Text("segments", "/a")),)
                 "matches": _AT_A,
                 "filters": [filtered(requestRedirect={"port": 81, "path": _prefix("/b/")})],
             },
-            Route((), _A, redirect=Redirect(302, port=81, prefix="/b")),
+            Route((), _A, redirect=Redirect(302, port=81, prefix="/b/")),
         ),
         (
             {
                 "matches": _AT_A,
                 "filters": [filtered(requestRedirect={"port": 81, "path": _prefix("/")})],
             },
-            Route((), _A, redirect=Redirect(302, port=81, regex=("^/a(/?)(.*)$", r"/\2"))),
+            Route((), _A, redirect=Redirect(302, port=81, prefix="/")),
         ),
         (
             {
@@ -949,11 +953,11 @@ _A = (Match(Text("segments", "/a")),)
         ),
         (
             {"matches": _AT_A, "filters": [filtered(urlRewrite={"path": _prefix("/")})]},
-            Route((TO_A_PORT,), _A, rewrite_regex=("^/a(/?)(.*)$", r"/\2")),
+            Route((TO_A_PORT,), _A, rewrite_regex=("^/a(/?)(.*)", r"/\2")),
         ),
         (
             {"filters": [filtered(urlRewrite={"path": _prefix("/b")})]},
-            Route((TO_A_PORT,), (Match(),), rewrite_uri="/b/"),
+            Route((TO_A_PORT,), (Match(),), rewrite_uri="/b"),
         ),
         (
             {"filters": [filtered(urlRewrite={"path": _whole("/b")})]},
@@ -1054,7 +1058,7 @@ _CONTAINER = "spec.template.spec.containers[0]"
         ("VirtualService", "spec.http[0].route", []),
         ("VirtualService", "spec.http[0].corsPolicy", {"maxage": "1s"}),
         ("VirtualService", "spec.http[0].rewrite", {"uriRegexRewrite": {"matches": "a"}}),
-        ("VirtualService", "spec.http[0].retries", {"attempts": 1, "backoff": "1s"}),
+        ("VirtualService", "spec.http[0].retries", {"attempts": 1, "backOff": "1s"}),
         ("VirtualService", "spec.http[0].fault", {"abort": {"grpcStatus": "OK"}}),
         ("VirtualService", "spec.http[0].timeout", "soon"),
         ("VirtualService", "spec.http[0].match[0].ignoreUriCase", "yes"),
