@@ -13,6 +13,7 @@ BUILD := .build/venv/.build
 COMPILED := .build/compiled
 ACTIONLINT := .tools/bin/actionlint
 KUSTOMIZE := .tools/bin/kustomize
+PILOT := tests/truth/.build/pilot
 # Kubernetes, at the version that tests/kube/go.mod has.
 KUBE := .tools/kube
 KUBE_API := $(addprefix $(KUBE)/,kube-apiserver kubectl)
@@ -21,7 +22,7 @@ LANES ?= k8s/workloads k8s/asm/strict
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lanes test test-fast compiled test-compiled soak chaos mutants kustomize \
+.PHONY: help setup demo lanes test test-fast compiled test-compiled soak chaos mutants truth kustomize \
         kube-test cluster-test lint format types check audit \
         bench image image-test screenshots lock clean
 
@@ -59,6 +60,10 @@ $(KUBE_API) $(KUBE_NODE): tests/kube/go.mod tests/kube/go.sum $(TOOLS)
 	    -ldflags '-s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION)' $(GO_PACKAGE)
 	@touch $@
 
+# What Istio sends to gateway and sidecars. Takes minutes the first time.
+$(PILOT): $(TOOLS) tests/truth/go.mod tests/truth/go.sum tests/truth/main.go
+	cd tests/truth && nice $(abspath .tools/bin/go) build -o $(abspath $@) .
+
 demo: $(DEMO)  ## run the walkthrough's lanes on this machine, probe them, stop them
 	@$(BIN)/python -m mockservice.lanes.demo $(LANES)
 
@@ -92,6 +97,9 @@ chaos: $(DEV)  ## prove what holds when hops, clients, upstreams and collectors 
 
 mutants: $(DEV)  ## prove that every single breakage of the lane rules in k8s/ is told (half an hour)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
+
+truth: $(DEV) $(PILOT)  ## hold local lanes against Istio's own control plane, and record its answers
+	$(BIN)/python -m tests.truth $(CASES)
 
 kustomize: $(DEV) $(KUSTOMIZE)  ## build every folder of k8s/ with a real Kustomize
 	$(BIN)/pytest tests/manifests/test_kustomize.py
@@ -142,4 +150,4 @@ lock: $(DEV)  ## lock the dependencies anew
 	    | $(LOCK) - -o requirements-build.txt
 
 clean:  ## remove what the verbs made
-	rm -rf .venv .tools .build bench/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .tools .build bench/.build tests/truth/.build .hypothesis .mypy_cache .pytest_cache .ruff_cache
