@@ -37,6 +37,8 @@ _QUIET: Final = 0.2
 _LISTEN_ON: Final = GRACE_PERIOD / 2
 # Seconds between two looks at what a draining server waits for.
 _POLL: Final = 0.02
+# Cap on the cached heads.
+_MAX_HEADS: Final = 256
 # strftime would name them in the language of the machine, and email.utils takes 1 MiB.
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
@@ -65,7 +67,7 @@ class Server:
         self._scrapes = Scrapes(settings, metrics)
         self._set_state("starting", 503)
         self._last_request = 0.0
-        self._heads: dict[tuple[int, str, str], bytes] = {}
+        self._heads: dict[tuple[int, str, str, int], bytes] = {}
         self._heads_second = 0
         self._listeners: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -143,23 +145,26 @@ class Server:
     def head(self, answer: Answer, connection: str) -> bytes:
         """Status line and headers of `answer`; `connection` is the `Connection` header, if any.
 
-        All but the length is cached for one second.
+        It is cached until `Date` changes.
         """
         now = int(time())
         if now != self._heads_second:
             # `Date` has changed.
             self._heads_second = now
             self._heads.clear()
-        key = (answer.status, answer.content_type, connection)
+        length = len(answer.body)
+        key = (answer.status, answer.content_type, connection, length)
         head = self._heads.get(key)
         if head is None:
             fields = f"Connection: {connection}\r\n" if connection else ""
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
             head = self._heads[key] = (
                 f"HTTP/1.1 {answer.status} {_reason(answer.status)}\r\nServer: mockservice\r\n"
                 f"Content-Type: {answer.content_type}\r\n{fields}"
-                f"Date: {_date(now)}\r\n"
+                f"Date: {_date(now)}\r\nContent-Length: {length}\r\n\r\n"
             ).encode("ascii")
-        return b"%bContent-Length: %d\r\n\r\n" % (head, len(answer.body))
+        return head
 
     def _tick(self) -> None:
         now = self.loop.time()
