@@ -12,7 +12,7 @@ from mockservice.mesh.model import Destination, selects
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mockservice.mesh.model import Mesh, Pairs, Pod, RouteTable, Service
+    from mockservice.mesh.model import Match, Mesh, Pairs, Pod, RouteTable, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,8 @@ class Topology:
         """The apps that the gateway calls."""
         self.apps = self._in_call_order()
         """All apps, in the order in which a request gets to them; those not called come last."""
+        self.reached = self.reached_from(self.entries)
+        """The apps that requests from the gateway can get to."""
 
     def pods(self, app: str) -> list[Pod]:
         """The pods that show this app."""
@@ -105,6 +107,28 @@ class Topology:
             return self._callees.get(app, [])
         calls = [call for call in self.calls(app) if self.is_named(call, name)]
         return list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
+
+    def reached_from(self, apps: Iterable[str]) -> frozenset[str]:
+        """These apps and all that their calls can get to, by whatever rule."""
+        found: set[str] = set()
+        waiting = list(apps)
+        while waiting:
+            app = waiting.pop()
+            if app not in found:
+                found.add(app)
+                waiting += [one for call in self.calls(app) for one in self._led_to(call)]
+        return frozenset(found)
+
+    def tells_requests_apart(self, app: str) -> bool:
+        """Whether rules look at a header or at the caller to choose among the pods of an app."""
+        return len(self.versions(app)) > 1 and any(
+            (one.subset is not None or one.host != service.host)
+            and any(map(self._tells_requests_apart, route.matches))
+            for service in self.services_of(app)
+            if (table := self.table(service)) is not None
+            for route in table.routes
+            for one in route.destinations
+        )
 
     def is_named(self, call: Call, name: str) -> bool:
         """Whether a failure that has this name is that of a call.
@@ -146,6 +170,18 @@ class Topology:
         """Whether a label is that of all pods of one app, so that it tells no lanes apart."""
         apps = {pod.app for pod in self._mesh.pods if pair in pod.labels}
         return len(apps) == 1 and all(pair in pod.labels for pod in self.pods(apps.pop()))
+
+    def _led_to(self, call: Call) -> Iterator[str]:
+        """The apps that a call can get to: those of its Service, and of other hosts by a rule."""
+        yield from self.apps_of(call.service)
+        table = self.table(call.service)
+        for route in () if table is None else table.routes:
+            for destination in route.destinations:
+                yield from (pod.app for pod in self.pods_at(destination))
+
+    def _tells_requests_apart(self, match: Match) -> bool:
+        labels = [pair for pair in match.source_labels if not self.is_name_of_app(pair)]
+        return bool(match.headers or match.without_headers or labels)
 
     def _calls_of(self, pod: Pod) -> Iterator[Call]:
         for url in filter(None, map(str.strip, dict(pod.env).get("upstream_url", "").split(","))):

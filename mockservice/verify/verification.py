@@ -126,7 +126,8 @@ class Verification:
         leaking = {leak.lane for one in self._all for leak in one.findings.tally.leaks}
         for lane in self.lane_map.lanes:
             chains: Counter[str] = Counter()
-            fails = lane.name in leaking
+            # What no request gets to may lead anywhere.
+            fails = lane.name in leaking or bool(self.lane_map.unproved)
             for one in self.entered:
                 tally, split = one.findings.tally, one.findings.split
                 for (chain, status), seen in tally.chains.items():

@@ -10,7 +10,7 @@ from mockservice.manifests.documents import read
 from mockservice.mesh.load import load
 from mockservice.mesh.matching import Request
 from mockservice.mesh.survey import read_lane_map
-from tests.lanes.building import set_env
+from tests.lanes.building import deployment, service, set_env
 from tests.manifests.folders import K8S, LANES
 from tests.mesh import trees
 from tests.mesh.designs import HOSTS, by, calls, enters, named, pods
@@ -222,6 +222,90 @@ def test_a_caller_of_several_upstreams_calls_all_of_them(tmp_path: Path) -> None
     }
     # A hop sends a path as it is written.
     assert [call.path for call in topology.calls_of("stock", "v1")] == ["/a%2Cb?c", "/"]
+
+
+def _without_calls_of(*apps: str) -> list[dict[str, Any]]:
+    """Lane v2 of mocka -> mockb -> mockc, where some apps call nothing."""
+    workloads = pods()
+    for app in apps:
+        set_env(workloads, app, upstream_url="")
+    both = {"v1": "v1", "v2": "v2"}
+    return [
+        *workloads,
+        *(named(app, **both) for app in ("mockb", "mockc")),
+        enters(by("mocka", None)),
+        *(calls(app, by(app, "v2", x_lane="v2"), by(app, "v1")) for app in ("mockb", "mockc")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("silent", "unproved", "said"),
+    [
+        ((), (), None),
+        (
+            ("mockb",),
+            ("mockc",),
+            "mockc(v2), but no hop that requests get to calls mockc: name its",
+        ),
+        (
+            ("mocka",),
+            ("mockb", "mockc"),
+            "mockb(v2) and mockc(v2), but no hop that requests get to calls mockb: name its",
+        ),
+        (
+            ("mocka", "mockb"),
+            ("mockb", "mockc"),
+            "mockb(v1) and mockc(v1); lane v2 holds mockb(v2) and mockc(v2), but no hop that"
+            " requests get to calls mockb or mockc: name their",
+        ),
+    ],
+)
+def test_lanes_that_no_request_gets_to_prove_nothing(
+    silent: tuple[str, ...], unproved: tuple[str, ...], said: str | None, tmp_path: Path
+) -> None:
+    write(tmp_path / "all.yaml", _without_calls_of(*silent))
+    lane_map = read_lane_map(load([tmp_path]))
+    assert lane_map.unproved == unproved
+    told = [note for note in lane_map.notes if note.fails]
+    # Without any calls, no baseline can be told either.
+    first = "v1" if said is not None and "; " in said else "v2"
+    expected = [] if said is None else [f"lane {first} holds {said} callers with --calls"]
+    assert [note.text for note in told] == expected
+    assert all(note.source is not None and note.source.name == unproved[0] for note in told)
+
+
+def test_a_caller_that_nothing_calls_is_named(tmp_path: Path) -> None:
+    """Whose versions nothing tells apart: with it, requests get to all that it calls."""
+    objects = _without_calls_of("mocka")
+    objects = [one for one in objects if "mockb" not in one["metadata"]["name"]]
+    objects += [
+        service("mockb"),
+        deployment("mockb", "v1", env={"upstream_url": "http://mockc:8000/"}),
+    ]
+    write(tmp_path / "all.yaml", objects)
+    lane_map = read_lane_map(load([tmp_path]))
+    assert lane_map.unproved == ("mockc",)
+    (told,) = [note.text for note in lane_map.notes if note.fails]
+    assert told.startswith("lane v2 holds mockc(v2), but no hop that requests get to calls mockb:")
+
+
+def test_where_no_lane_can_be_read_either_the_services_are_told(tmp_path: Path) -> None:
+    """Subsets have other names than the header's value, and nobody's calls show where it leads."""
+    workloads = pods()
+    set_env(workloads, "mocka", upstream_url="")
+    objects = [
+        *workloads,
+        named("mockb", old="v1", new="v2"),
+        enters(by("mocka", None)),
+        calls("mockb", by("mockb", "new", x_lane="beta"), by("mockb", "old")),
+    ]
+    write(tmp_path / "all.yaml", objects)
+    lane_map = read_lane_map(load([tmp_path]))
+    (told,) = [note.text for note in lane_map.notes if note.fails]
+    assert told == (
+        "rules tell the versions of mockb apart, but no hop that requests get to calls mockb:"
+        " name its callers with --calls"
+    )
 
 
 def test_a_subset_without_pods_is_told_once() -> None:
