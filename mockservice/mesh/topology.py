@@ -119,6 +119,14 @@ class Topology:
                 waiting += [one for call in self.calls(app) for one in self._led_to(call)]
         return frozenset(found)
 
+    def leads_to_rules(self, service: Service) -> bool:
+        """Whether rules route the calls of a Service, or calls that these lead to."""
+        return any(
+            self.table(one) is not None
+            for app in self.reached_from(self.apps_of(service))
+            for one in (service, *self.services_of(app))
+        )
+
     def tells_requests_apart(self, app: str) -> bool:
         """Whether rules look at a header or at the caller to choose among the pods of an app."""
         return len(self.versions(app)) > 1 and any(
@@ -140,6 +148,13 @@ class Topology:
     def table(self, service: Service) -> RouteTable | None:
         """The routes of the calls to a Service."""
         return self._tables.get(service.host)
+
+    def service(self, name: str, namespace: str) -> Service | None:
+        """The Service that a caller in a namespace means by a name, as DNS on a cluster does."""
+        for ending in (f".{namespace}.svc.cluster.local", ".svc.cluster.local", ".cluster.local"):
+            if service := self._hosts.get(name + ending):
+                return service
+        return self._hosts.get(name)
 
     def apps_of(self, service: Service) -> list[str]:
         """The apps of the pods behind a Service."""
@@ -190,18 +205,11 @@ class Topology:
                 port = parts.port or 80
             except ValueError:
                 continue
-            service = self._named(unquote(parts.hostname or ""), pod.namespace)
+            service = self.service(unquote(parts.hostname or ""), pod.namespace)
             if service is not None:
                 query = f"?{parts.query}" if parts.query else ""
                 path = f"{parts.path or '/'}{query}"
                 yield Call(pod, service, path, parts.netloc, port)
-
-    def _named(self, name: str, namespace: str) -> Service | None:
-        """The Service that a caller in a namespace means by a name, as DNS on a cluster does."""
-        for ending in (f".{namespace}.svc.cluster.local", ".svc.cluster.local", ".cluster.local"):
-            if service := self._hosts.get(name + ending):
-                return service
-        return self._hosts.get(name)
 
     def _apps_behind_gateway(self) -> list[str]:
         return list(
