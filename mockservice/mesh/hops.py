@@ -227,7 +227,8 @@ class Casting:
         return found
 
     def _settle_calls(self, entries: list[str]) -> None:
-        upstreams = Upstreams(self._services, self._problems)
+        apps = {mock.app for mock in self._mocks}
+        upstreams = Upstreams(self._services, self._problems, self.notes, apps)
         for mock in self._mocks:
             said = said_of(self._overrides.calls, mock.app, mock.version)
             mock.upstreams = upstreams.of(mock.workload, said, mock.container)
@@ -252,7 +253,8 @@ class Casting:
         calls = said_of(self._overrides.calls, pod.app, pod.version)
         if mock is None and calls is not None:
             workload = next(one for one in self._workloads if one.source == pod.source)
-            listed = Upstreams(self._services, self._problems).of(workload, calls, None)
+            upstreams = Upstreams(self._services, self._problems, self.notes)
+            listed = upstreams.of(workload, calls, None)
             urls = ",".join(one.url(pod.namespace) for one in listed)
             pod = replace(pod, env=pairs({**dict(pod.env), "upstream_url": urls}))
         return pod
