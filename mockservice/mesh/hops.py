@@ -344,30 +344,51 @@ def _connected(mocks: list[_Mock]) -> list[list[_Mock]]:
 def _without_circles(mocks: list[_Mock], entries: list[str]) -> None:
     """Leave out calls taken from variables that would lead back to a caller.
 
-    Addresses are also told for other ends than to answer a request, such as callbacks.
+    Addresses are also told for other ends than to answer a request, such as callbacks. Of the calls
+    in a circle those count that somebody has listed, and then those whose names are not that of a
+    callback and whose callers are nearest to the gateway.
     """
     behind: defaultdict[str, list[_Mock]] = defaultdict(list)
     for mock in mocks:
         for host in mock.hosts:
             behind[host].append(mock)
-    done: set[int] = set()
-    path: dict[int, None] = {}
+    ranked = [
+        (one, mock) for mock in _nearest_first(mocks, entries, behind) for one in mock.upstreams
+    ]
+    ranked.sort(key=lambda call: (call[0].is_certain, not call[0].is_callback), reverse=True)
+    kept: defaultdict[int, list[_Mock]] = defaultdict(list)
+    for one, mock in ranked:
+        callees = behind[one.service.host]
+        if not one.is_certain and _lead_to(mock, callees, kept):
+            mock.upstreams.remove(one)
+            mock.dropped.append(one)
+        else:
+            kept[id(mock)] += callees
 
-    def visit(mock: _Mock) -> None:
-        path[id(mock)] = None
-        for one in list(mock.upstreams):
-            callees = behind[one.service.host]
-            if not one.is_certain and any(id(callee) in path for callee in callees):
-                mock.upstreams.remove(one)
-                mock.dropped.append(one)
-                continue
-            for callee in callees:
-                if id(callee) not in done and id(callee) not in path:
-                    visit(callee)
-        del path[id(mock)]
-        done.add(id(mock))
 
+def _nearest_first(
+    mocks: list[_Mock], entries: list[str], behind: Mapping[str, list[_Mock]]
+) -> list[_Mock]:
+    """Mocks by how many calls it takes to get to them; those that nothing gets to come last."""
+    found: dict[int, _Mock] = {}
     first = [mock for host in entries for mock in behind[host]]
-    for mock in (*first, *mocks):
-        if id(mock) not in done:
-            visit(mock)
+    for waiting in (first, *([mock] for mock in mocks)):
+        for mock in waiting:
+            if id(mock) not in found:
+                found[id(mock)] = mock
+                waiting += [to for one in mock.upstreams for to in behind[one.service.host]]
+    return list(found.values())
+
+
+def _lead_to(caller: _Mock, callees: list[_Mock], kept: Mapping[int, list[_Mock]]) -> bool:
+    """Whether calls of these mocks lead to a caller."""
+    seen: set[int] = set()
+    waiting = list(callees)
+    while waiting:
+        mock = waiting.pop()
+        if mock is caller:
+            return True
+        if id(mock) not in seen:
+            seen.add(id(mock))
+            waiting += kept.get(id(mock), ())
+    return False

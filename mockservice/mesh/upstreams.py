@@ -38,6 +38,7 @@ _HTTP_PORTS: Final = {"http": 80, "https": 443}
 # Where telemetry goes is not called to answer a request.
 _NO_CALLS: Final = "OTEL_"
 _OF_HOSTS: Final = ("HOST", "HOSTNAME")
+_CALLBACK: Final = re.compile(r"callback|webhook|redirect|return|notify", re.IGNORECASE)
 _IN_CLUSTER: Final = (".svc.cluster.local", ".svc")
 _RESEMBLANCE: Final = 0.8
 """Of a host that may be meant to be a Service's: other hosts are often outside of the mesh."""
@@ -53,6 +54,8 @@ class Upstream:
     said_by: str
     is_certain: bool = True
     """Whether somebody said so; else it is taken from a variable."""
+    is_callback: bool = False
+    """Whether the variable is named like an address that others are told to call."""
 
     def url(self, namespace: str) -> str:
         """The URL, as a caller in that namespace writes it."""
@@ -170,7 +173,14 @@ class Upstreams:
                         " so that on a cluster no rule which matches a header is for that call"
                     )
                 path = parts.get("path") if scheme in _HTTP_PORTS else None
-                yield Upstream(service, port, path or "/", f"variable {name}", is_certain=False)
+                yield Upstream(
+                    service,
+                    port,
+                    path or "/",
+                    f"variable {name}",
+                    is_certain=False,
+                    is_callback=_CALLBACK.search(name) is not None,
+                )
 
     def _called(self, host: str, namespace: str) -> Service | None:
         """The Service of a host, which may also be that of one pod behind a headless Service."""

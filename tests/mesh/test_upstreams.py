@@ -195,6 +195,49 @@ def test_addresses_that_lead_back_are_no_calls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("web", "orders", "both", "kept"),
+    [
+        # The gateway calls web: orders are one call from it, both is two.
+        ({"A": "orders:8080"}, {"B": "both:9000"}, {"A": "orders:8080"}, {"orders": "both"}),
+        # Both are one call from it: names decide, in either order.
+        (
+            {"A": "orders:8080", "B": "both:9000"},
+            {"CALLBACK_URL": "both:9000"},
+            {"A": "orders:8080"},
+            {"both": "orders"},
+        ),
+        (
+            {"B": "both:9000", "A": "orders:8080"},
+            {"B": "both:9000"},
+            {"ORDERS_WEBHOOK": "orders:8080"},
+            {"orders": "both"},
+        ),
+    ],
+)
+def test_of_a_circle_the_call_that_leads_back_is_left_out(
+    web: dict[str, str],
+    orders: dict[str, str],
+    both: dict[str, str],
+    kept: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    mocks = {"web": web, "orders": orders, "both": both}
+    objects = [one for one in OTHERS if one["kind"] == "Service"]
+    # The manifests may have the callee first.
+    objects += [workload(name, env=variables(**mocks[name])) for name in reversed(mocks)]
+    entrance = at_gateway({"route": [to("web.default.svc.cluster.local")]})
+    mesh = mesh_of(tmp_path, *objects, service("web"), gateway(), entrance)
+    found = {name: called(mesh, f"{name}-0") for name in ("orders", "both")}
+    urls = {"orders": "http://orders:8080/", "both": "http://both:9000/"}
+    assert {name: url for name, url in found.items() if url} == {
+        name: urls[to] for name, to in kept.items()
+    }
+    assert set((called(mesh) or "").split(",")) == {
+        urls[name] for name in urls if name in " ".join(web.values())
+    }
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("wep=db", "--calls: 'wep=db': there is no app 'wep'; did you mean 'web'?"),
