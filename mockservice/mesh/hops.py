@@ -114,7 +114,14 @@ class Casting:
             mock = mocks.get(id(workload))
             env = {} if mock is None else self._env(mock, lane_headers)
             pods = [
-                self._overridden(replace(pod, env=pairs(env) if env else pod.env), mock)
+                self._overridden(
+                    replace(
+                        pod,
+                        env=pairs(env) if env else pod.env,
+                        without_sidecar=_without_sidecar(workload),
+                    ),
+                    mock,
+                )
                 for pod in workload.pods()
             ]
             replaced_by = next((pod.replaced_by for pod in pods if pod.replaced_by), None)
@@ -270,9 +277,15 @@ class Casting:
         left_out = [*workload.left_out, *others, *without]
         if left_out:
             yield Note(f"{workload}: left out: {', '.join(left_out)}", workload.source)
-        if workload.without_sidecar:
-            text = "it has a sidecar here, and on a cluster none, so that no rule is for its calls"
-            yield Note(f"{workload}: {workload.without_sidecar}: {text}", workload.source)
+        if (note := _without_sidecar(workload)) is not None:
+            yield note
+
+
+def _without_sidecar(workload: Workload) -> Note | None:
+    if workload.without_sidecar is None:
+        return None
+    text = "it has a sidecar here, and on a cluster none, so that no rule is for its calls"
+    return Note(f"{workload}: {workload.without_sidecar}: {text}", workload.source)
 
 
 def _are_alike(mocks: list[_Mock], places: list[frozenset[str]]) -> bool:

@@ -44,7 +44,9 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
         *_unreached(lane_map),
         *_not_called(lane_map),
     )
-    return replace(lane_map, notes=(*lane_map.notes, *more))
+    failing = _without_sidecars(lane_map)
+    notes = [failing.get(note, note) for note in (*lane_map.notes, *more)]
+    return replace(lane_map, notes=tuple(notes))
 
 
 def _entrances(lane_map: LaneMap, requests: list[Kind]) -> Iterator[Entrance]:
@@ -231,6 +233,18 @@ def _own_pods(lane: Lane, apps: Iterable[str]) -> list[str]:
 
 def _joined(names: Iterable[str], word: str = "and") -> str:
     return f" {word} ".join(names)
+
+
+def _without_sidecars(lane_map: LaneMap) -> dict[Note, Note]:
+    """Notes on pods that have no sidecar on a cluster, and how they read where lanes need one."""
+    found = {}
+    for pod in lane_map.mesh.pods:
+        apps = dict.fromkeys((pod.app, *lane_map.topology.callees(pod.app)))
+        told = [app for app in apps if is_told_apart(lane_map, app)]
+        if (note := pod.without_sidecar) is not None and told:
+            text = f"{note.text}, and lanes tell the versions of {_joined(told)} apart"
+            found[note] = replace(note, text=text, fails=True)
+    return found
 
 
 def _is_owed(lane_map: LaneMap, pod: Pod) -> bool:

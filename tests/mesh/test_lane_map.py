@@ -308,6 +308,33 @@ def test_where_no_lane_can_be_read_either_the_services_are_told(tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize(
+    ("app", "told"),
+    [
+        # Its calls, its Service, or neither.
+        ("mocka", "mockb"),
+        ("mockc", "mockc"),
+        ("mockb", "mockb and mockc"),
+        ("batch", None),
+    ],
+)
+def test_pods_without_a_sidecar_fail_where_lanes_need_one(
+    app: str, told: str | None, tmp_path: Path
+) -> None:
+    objects = [*_without_calls_of(), deployment("batch", "v1")]
+    name = f"{app}-{'v1' if app == 'batch' else 'v2'}"
+    (one,) = [one for one in objects if one["metadata"]["name"] == name]
+    one["spec"]["template"]["metadata"]["annotations"] = {"sidecar.istio.io/inject": "false"}
+    write(tmp_path / "all.yaml", objects)
+    (note,) = [
+        note for note in read_lane_map(load([tmp_path])).notes if "inject: false" in note.text
+    ]
+    said = "it has a sidecar here, and on a cluster none, so that no rule is for its calls"
+    more = "" if told is None else f", and lanes tell the versions of {told} apart"
+    assert note.text == f"Deployment {name}: sidecar.istio.io/inject: false: {said}{more}"
+    assert note.fails is (told is not None)
+
+
 def test_a_subset_without_pods_is_told_once() -> None:
     notes = read_lane_map(load([K8S / "workloads", K8S / "istio/permissive"])).notes
     about = [note.text for note in notes if "s3" in note.text]
