@@ -57,6 +57,11 @@ class Leak:
     after: str = ""
     """The branch that it is in: see `branch_to`."""
 
+    @property
+    def cause(self) -> tuple[str, str, Source | None]:
+        """The app, and what led to it: one request may have several leaks of one cause."""
+        return self.app, self.reason, self.source
+
     def __str__(self) -> str:
         where = f" after {self.after}" if self.after else ""
         if not self.owed:
