@@ -87,7 +87,7 @@ class Tally:
     def add(self, result: Result) -> None:
         """Count one result."""
         tree = result.chain.tree()
-        faults = faults_of(result)
+        faults = faults_of(result, self.judge.callee)
         judgement = self.judge.judge(result)
         drawn = outline(result)
         self.requests += 1
