@@ -228,7 +228,7 @@ def _not_called(lane_map: LaneMap) -> Iterator[Note]:
 
 def _own_pods(lane: Lane, apps: Iterable[str]) -> list[str]:
     owed = ((app, lane.owed.get(app)) for app in apps)
-    return [f"{app}({one})" for app, one in owed if one is not None and one.is_own]
+    return [f"{app}({one})" for app, one in owed if one and one.is_own and one.versions]
 
 
 def _joined(names: Iterable[str], word: str = "and") -> str:
@@ -239,9 +239,10 @@ def _without_sidecars(lane_map: LaneMap) -> dict[Note, Note]:
     """Notes on pods that have no sidecar on a cluster, and how they read where lanes need one."""
     found = {}
     for pod in lane_map.mesh.pods:
+        if (note := pod.without_sidecar) is None:
+            continue
         apps = dict.fromkeys((pod.app, *lane_map.topology.callees(pod.app)))
-        told = [app for app in apps if is_told_apart(lane_map, app)]
-        if (note := pod.without_sidecar) is not None and told:
+        if told := [app for app in apps if is_told_apart(lane_map, app)]:
             text = f"{note.text}, and lanes tell the versions of {_joined(told)} apart"
             found[note] = replace(note, text=text, fails=True)
     return found
