@@ -17,7 +17,7 @@ from mockservice.probe.verdicts import PROPAGATION
 from mockservice.verify import report
 from mockservice.verify.case_results import judge_case
 from mockservice.verify.cases import read_cases
-from mockservice.verify.entering import Entered, enter
+from mockservice.verify.entering import enter
 from mockservice.verify.junit import junit, junit_of_failure
 from mockservice.verify.saving import saved
 from mockservice.verify.verification import Problem, Verification
@@ -93,9 +93,7 @@ async def verify(gateway_url: str, lane_map: LaneMap, cases: Sequence[Case] = ()
         shares = expected.setdefault(case.entrance(lane_map), [])
         if case.shares:
             shares.append(case.shares)
-    entered: dict[Entrance, Entered] = {}
-    for entrance, shares in expected.items():
-        entered[entrance] = await enter(gateway_url, lane_map, entrance, shares)
+    entered = await enter(gateway_url, lane_map, expected)
     own = lane_map.entrances
     return Verification(
         lane_map,
