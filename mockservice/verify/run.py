@@ -122,8 +122,11 @@ async def _verify(lanes: LocalLanes, cases: list[Case]) -> Verification:
     async with lanes:
         await until_up(lanes.replacements)
         found = await verify(lanes.gateway_url, lanes.lane_map, cases)
-        remarks = without_calls(lanes.replacements, lanes.lane_map)
-        return replace(found, remarks=tuple(remarks))
+        remarks = (
+            *without_calls(lanes.replacements, lanes.lane_map),
+            *beside_lanes(lanes.replacements),
+        )
+        return replace(found, remarks=remarks)
 
 
 async def until_up(replacements: list[Replacement]) -> None:
@@ -159,6 +162,28 @@ def without_calls(replacements: list[Replacement], lane_map: LaneMap) -> Iterato
                 f" http_proxy={replacement.proxy_url}, or say --calls {owing[0]}="
             )
             yield Problem("error", PROPAGATION, text)
+
+
+def beside_lanes(replacements: list[Replacement]) -> Iterator[Problem]:
+    """What processes call that is no part of a lane."""
+    for replacement in replacements:
+        named = ", ".join(dict.fromkeys(one.pod.app for one in replacement.joined))
+        for host in replacement.outside:
+            text = (
+                f"{named} calls {host}, which is no Service of the manifests: it gets 502;"
+                f" no_proxy={host} lets it call past the lanes"
+            )
+            yield Problem("note", PROPAGATION, text)
+        habits, others = replacement.without_request()
+        for url in habits:
+            text = f"{named} calls {url} on its own, without a request: that is in no lane"
+            yield Problem("note", PROPAGATION, text)
+        for url in others:
+            text = (
+                f"{named} called {url} while it answered no request: whether that keeps its lane"
+                " is not known"
+            )
+            yield Problem("note", PROPAGATION, text)
 
 
 def _unwritable(save_file: Path | None, junit_file: Path | None) -> list[str]:

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise, permutations
-from typing import TYPE_CHECKING
 
 import pytest
 
-from mockservice.verify import entering
 from mockservice.verify.turns import in_turn
-from tests.lanes.building import write
-from tests.probe.gateway import Answer, gateway
-from tests.verify.answering import answer
-from tests.verify.shop import IN_BASE, IN_BLUE, shop
-
-if TYPE_CHECKING:
-    from email.message import Message
-    from pathlib import Path
 
 
 @pytest.mark.parametrize("kinds", range(2, 11))
