@@ -9,12 +9,14 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from mockservice.chain import Chain, Hop
 from mockservice.manifests.documents import Source
 from mockservice.verify import github, report
 from mockservice.verify.cases import read_cases
 from mockservice.verify.junit import junit, junit_of_failure
 from mockservice.verify.saving import saved
 from mockservice.verify.verification import Problem
+from tests.probe.gateway import Answer
 from tests.verify.answering import answer, verified
 from tests.verify.shop import IN_BASE, IN_BLUE, shop, split_shop, without_lanes, without_rules_of
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from email.message import Message
     from pathlib import Path
-
-    from tests.probe.gateway import Answer
 
 LEAK = "front(base) -> cart(blue) -> price(base) -> stock(base)"
 
@@ -72,6 +72,21 @@ async def test_a_leak_is_told_once_and_fails_its_lane(tmp_path: Path) -> None:
     assert problem.text.startswith("lane blue is owed price(blue) but got price(base): ")
     assert problem.text.endswith(" (20 requests)")
     assert [lane.holds for lane in verification.lanes()] == [True, False]
+
+
+async def test_a_lane_that_a_service_brings_in_is_told(tmp_path: Path) -> None:
+    def keeping(_: int, headers: Message) -> Answer:
+        own, kept = {"x-lane": headers.get("x-lane", "")}, {"x-lane": "blue"}
+        hops = [Hop("front", "base", "10.0.0.1", 200, 1.0, own if own["x-lane"] else {})]
+        hops += [Hop(app, "blue", "10.0.0.1", 200, 1.0, kept) for app in ("cart", "price")]
+        hops.append(Hop("stock", "base", "10.0.0.1", 200, 1.0, kept))
+        return Answer(Chain(tuple(hops)).to_json(), 200)
+
+    problems = (await verified(tmp_path, shop(), keeping)).problems()
+    assert (
+        "lane base is owed cart(base) but got cart(blue): the call of front(base) came with"
+        " x-lane: blue, which front(base) had not received (40 requests)"
+    ) in [problem.text for problem in problems]
 
 
 async def test_leaks_of_one_cause_are_one_line_with_all_their_requests(tmp_path: Path) -> None:
