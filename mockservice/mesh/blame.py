@@ -111,9 +111,13 @@ def _lost(
         return None
     hop = f"{caller[0]}({caller[1]})"
     other = lane_map.lane_by_headers(got)
-    if given is not None and other is not None and other is not lane:
-        if not other.is_asked_by(given):
-            return f"the call of {hop} came with {other.token}, which {hop} had not received"
+    if (
+        given is not None
+        and other is not None
+        and other is not lane
+        and not other.is_asked_by(given)
+    ):
+        return f"the call of {hop} came with {other.token}, which {hop} had not received"
     if not lane.headers or lane.is_asked_by(got):
         return None
     if given is not None and not lane.is_asked_by(given):

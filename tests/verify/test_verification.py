@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from email.message import Message
     from pathlib import Path
 
+    from tests.verify.shop import Json
+
 LEAK = "front(base) -> cart(blue) -> price(base) -> stock(base)"
 
 
@@ -119,6 +121,49 @@ async def test_a_shop_without_lanes_may_mix_versions(tmp_path: Path) -> None:
 
     verification = await verified(tmp_path, without_lanes(), mixed)
     assert verification.hold
+
+
+def shop_with(regex: str) -> list[Json]:
+    """The shop, whose rules for lane blue ask for an expression."""
+    objects = shop()
+    for one in objects:
+        for rule in one["spec"].get("http", []) if one["kind"] == "VirtualService" else []:
+            for match in rule.get("match", []):
+                if "headers" in match:
+                    match["headers"] = {"x-lane": {"regex": regex}}
+    return objects
+
+
+def blue_or_green(_: int, headers: Message) -> Answer:
+    return answer(IN_BLUE if headers.get("x-lane") in ("blue", "green") else IN_BASE, headers)
+
+
+async def test_each_value_of_an_expression_enters_its_lane(tmp_path: Path) -> None:
+    first = await verified(tmp_path, shop_with("blue|green"), blue_or_green)
+    assert first.hold
+    assert [(lane.name, lane.enters_by, lane.requests) for lane in first.lanes()] == [
+        ("base", "/shop", 20),
+        ("blue", "/shop with x-lane: blue; /shop with x-lane: green", 40),
+    ]
+    # Here a rule has lost one of the values.
+    second = await verified(tmp_path, shop_with("blue|green"), sound)
+    assert [lane.holds for lane in second.lanes()] == [True, False]
+
+
+async def test_a_case_is_not_in_the_baseline_whose_rule_nobody_can_read(tmp_path: Path) -> None:
+    file = tmp_path / "cases.yaml"
+    request = "{path: /shop, headers: {x-lane: green}}"
+    file.write_text(f"cases: [{{request: {request}, chain: {IN_BLUE}}}]\n")
+    objects = shop_with(r"\bgreen|\bblue")
+    cases = read_cases(file)
+    verification = await verified(tmp_path, objects, blue_or_green, cases)
+    assert verification.hold
+    assert [result.holds for result in verification.cases] == [True]
+    (note,) = {one.text for one in verification.problems() if "no value" in one.text[-40:]} or {""}
+    assert "matches x-lane regex" in note
+    # The chain of the case still counts.
+    verification = await verified(tmp_path, objects, sound, cases)
+    assert [one.about for one in verification.problems() if one.level == "error"] == ["cases"]
 
 
 CASES = f"""\
