@@ -267,7 +267,8 @@ class Casting:
             yield Note(f"{workload}: {_told(mock, replaced_by)}", workload.source, informs=True)
         left_out = [*workload.left_out, *others, *without]
         if left_out:
-            yield Note(f"{workload}: left out: {', '.join(left_out)}", workload.source)
+            text = f"{workload}: left out: {', '.join(left_out)}"
+            yield Note(text, workload.source, changes_no_lanes=not without)
         if workload.without_sidecar:
             text = "it has a sidecar here, and on a cluster none, so that no rule is for its calls"
             yield Note(f"{workload}: {workload.without_sidecar}: {text}", workload.source)

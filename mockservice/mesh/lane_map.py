@@ -275,6 +275,8 @@ class LaneMap:
             one.name == destination.subset and one.labels for one in self.lanes
         ):
             return destination.subset
+        if self._fits_other_rule(kept):
+            return None
         by_headers = any(one.headers for one in self.lanes)
         if not by_headers or (sets_lane and len(route.destinations) > 1):
             found = self._lane_of_pods(destination)
@@ -289,7 +291,7 @@ class LaneMap:
                 (one := owed[pod.app]) and pod.version not in one.versions for pod in pods_there
             ):
                 return None
-        return None if self._fits_other_rule(kept) else self.baseline
+        return self.baseline
 
     def _fits_other_rule(self, headers: Mapping[str, str]) -> bool:
         """Whether a rule between pods asks for these headers, of which no lane could be made."""
