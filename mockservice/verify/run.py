@@ -173,11 +173,11 @@ def beside_lanes(replacements: list[Replacement]) -> Iterator[Problem]:
                 f"{named} calls {host}, which is no Service of the manifests: it gets 502;"
                 f" no_proxy={host} lets it call past the lanes"
             )
-            yield Problem("note", PROPAGATION, text)
+            yield Problem("note", PROPAGATION, text, changes_no_lanes=True)
         habits, others = replacement.without_request()
         for url in habits:
             text = f"{named} calls {url} on its own, without a request: that is in no lane"
-            yield Problem("note", PROPAGATION, text)
+            yield Problem("note", PROPAGATION, text, changes_no_lanes=True)
         for url in others:
             text = (
                 f"{named} called {url} while it answered no request: whether that keeps its lane"
