@@ -95,8 +95,8 @@ class _Visit:
     """The same of its calls of hosts that are no Service."""
     habitual: dict[tuple[_Target, str], Chain] = field(default_factory=dict)
     """The same of calls without a lane header that the process also makes on its own."""
-    hosts: set[str] = field(default_factory=set)
-    """What it calls only while it answers."""
+    other_hosts: set[str] = field(default_factory=set)
+    """The hosts of calls that it makes only while it answers."""
     with_lane: set[_Target] = field(default_factory=set)
     """What it calls with a lane header."""
 
@@ -109,7 +109,7 @@ class _Visit:
         counted = {
             outline: chain
             for (target, outline), chain in self.habitual.items()
-            if target in self.with_lane or _host(target[1]) not in self.hosts
+            if target in self.with_lane or _host(target[1]) not in self.other_hosts
         }
         return tuple((counted | self.chains).values())
 
@@ -397,7 +397,7 @@ class Replacement:
         if has_lane:
             visit.with_lane.add(call)
         if not is_habit:
-            visit.hosts.add(host)
+            visit.other_hosts.add(host)
         if host not in self._services:
             visit.outside.setdefault(outline, chain)
         elif is_habit and not has_lane:
