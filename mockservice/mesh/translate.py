@@ -296,12 +296,8 @@ class _Translation:
             self._subsets,
             self._lane_groups,
             matched_headers(calls, self._carriers),
-            [
-                destination.host
-                for table in self._gateway
-                for route in table.routes
-                for destination in route.destinations
-            ],
+            self._gateway,
+            calls,
         )
         if self._problems:
             raise RefusedError(list(dict.fromkeys(self._problems)))
