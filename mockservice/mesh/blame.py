@@ -93,7 +93,7 @@ def _call(lane_map: LaneMap, app: str, caller: tuple[str, str]) -> Call | None:
     calls = [
         call
         for call in lane_map.topology.calls(caller[0])
-        if app in lane_map.topology.apps_of(call.service)
+        if app in lane_map.topology.reached_by(call)
     ]
     same = [call for call in calls if call.caller.version == caller[1]]
     return next(iter(same or calls), None)

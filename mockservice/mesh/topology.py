@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from mockservice.mesh.matching import Request
+from mockservice.mesh.matching import Request, first_route
 from mockservice.mesh.model import Destination, selects
 
 if TYPE_CHECKING:
@@ -60,12 +60,17 @@ class Topology:
             app: list(dict.fromkeys(call for pod in pods for call in self._calls_of(pod)))
             for app, pods in self._pods.items()
         }
-        self._callees = {
-            app: list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
-            for app, calls in self._calls.items()
-        }
         self.entries = self._apps_behind_gateway()
         """The apps that the gateway calls."""
+        called = (call.service for calls in self._calls.values() for call in calls)
+        self._named_apps = {app for service in called for app in self.apps_of(service)}
+        self._reached = {
+            call: self._apps_reached_by(call) for calls in self._calls.values() for call in calls
+        }
+        self._callees = {
+            app: list(dict.fromkeys(one for call in calls for one in self.reached_by(call)))
+            for app, calls in self._calls.items()
+        }
         self.apps = self._in_call_order()
         """All apps, in the order in which a request gets to them; those not called come last."""
 
@@ -88,7 +93,7 @@ class Topology:
     def calls_to(self, app: str) -> Iterator[Call]:
         """The calls that get to an app."""
         for calls in self._calls.values():
-            yield from (call for call in calls if app in self.apps_of(call.service))
+            yield from (call for call in calls if app in self.reached_by(call))
 
     def calls_of(self, app: str, version: str) -> list[Call]:
         """The calls that a pod of an app's version makes, in the order of its setting.
@@ -104,7 +109,11 @@ class Topology:
         if name is None:
             return self._callees.get(app, [])
         calls = [call for call in self.calls(app) if self.is_named(call, name)]
-        return list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
+        return list(dict.fromkeys(one for call in calls for one in self.reached_by(call)))
+
+    def reached_by(self, call: Call) -> list[str]:
+        """The apps that a call gets to: those behind its Service, and where its routes lead."""
+        return self._reached[call]
 
     def is_named(self, call: Call, name: str) -> bool:
         """Whether a failure that has this name is that of a call.
@@ -159,6 +168,21 @@ class Topology:
                 query = f"?{parts.query}" if parts.query else ""
                 path = f"{parts.path or '/'}{query}"
                 yield Call(pod, service, path, parts.netloc, port)
+
+    def _apps_reached_by(self, call: Call) -> list[str]:
+        """The apps behind a call's Service, and those to which a route of it leads by its path.
+
+        An app that is called by its own name or by the gateway is not among the latter: a route of
+        another host that leads to it is a slip.
+        """
+        found = self.apps_of(call.service)
+        table = self.table(call.service)
+        route = None if table is None else first_route(table.routes, call.request())
+        if route is None:
+            return found
+        known = {*found, *self._named_apps, *self.entries}
+        led = [pod.app for one in route.destinations if one.weight for pod in self.pods_at(one)]
+        return [*found, *dict.fromkeys(app for app in led if app not in known)]
 
     def _named(self, name: str, namespace: str) -> Service | None:
         """The Service that a caller in a namespace means by a name, as DNS on a cluster does."""

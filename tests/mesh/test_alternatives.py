@@ -1,4 +1,4 @@
-"""A canary that has a Service, or a namespace, of its own is a version of the app it stands in for."""
+"""A canary with a Service, or a namespace, of its own is a version of what it stands in for."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_what_stands_in_for_several_apps_is_a_version_of_none(tmp_path: Path) ->
     assert {f"{name}(latest)" for name in names} <= set(shown(lane_map.mesh))
 
 
-def test_paths_of_one_host_that_lead_to_several_apps_join_nothing(tmp_path: Path) -> None:
+def test_paths_of_one_host_may_lead_to_several_apps(tmp_path: Path) -> None:
     names = ("shop", "cart", "orders")
     by_path = [
         {"match": [{"uri": {"prefix": f"/{name}"}}], "route": [to(name)]}
@@ -135,9 +135,10 @@ def test_paths_of_one_host_that_lead_to_several_apps_join_nothing(tmp_path: Path
         tmp_path,
         *(one for name in names for one in (workload(name), service(name))),
         between_pods("shop", *by_path, {"route": [to("shop")]}),
-        calls="web=shop",
+        calls="web=shop,shop/cart",
     )
     assert {f"{name}(latest)" for name in names} <= set(shown(lane_map.mesh))
+    assert lane_map.topology.callees("web") == ["shop", "cart"]
 
 
 def test_an_app_without_a_label_is_named_by_its_service(tmp_path: Path) -> None:
