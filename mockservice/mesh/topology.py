@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from mockservice.mesh.matching import Request, first_route
-from mockservice.mesh.model import Destination, selects
+from mockservice.mesh.model import Destination, Pod, selects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mockservice.mesh.model import Mesh, Pairs, Pod, RouteTable, Service
+    from mockservice.mesh.model import Mesh, Pairs, RouteTable, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,17 @@ class Topology:
         """The calls that get to an app."""
         for calls in self._calls.values():
             yield from (call for call in calls if app in self.reached_by(call))
+
+    def calls_by_nobody(self, app: str) -> Iterator[Call]:
+        """Calls of an app that nobody calls: its rules tell lanes apart all the same.
+
+        Who calls whom may just not be told yet.
+        """
+        if app in self.entries or any(self.calls_to(app)):
+            return
+        for service in self.services_of(app):
+            nobody = Pod("", service.namespace, labels=(), env=(), port=0)
+            yield Call(nobody, service, "/", service.name, next(iter(service.ports), 80))
 
     def calls_of(self, app: str, version: str) -> list[Call]:
         """The calls that a pod of an app's version makes, in the order of its setting.

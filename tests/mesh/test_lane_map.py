@@ -263,3 +263,35 @@ def test_without_lanes_each_app_may_have_a_default_of_its_own(tmp_path: Path) ->
         "mockb": "v3",
         "mockc": "v2",
     }
+
+
+def test_lanes_are_read_out_of_rules_of_what_nobody_calls_yet(tmp_path: Path) -> None:
+    """It may just not be told yet who calls whom."""
+    workloads = pods()
+    set_env(workloads, "mocka", upstream_url="")
+    objects = [
+        *workloads,
+        *(named(app, v1="v1", v2="v2", v3="v3") for app in HOSTS),
+        enters(by("mocka", "v1")),
+        calls("mockb", by("mockb", "v2", x_lane="blue"), by("mockb", "v1")),
+    ]
+    write(tmp_path / "all.yaml", objects)
+    lane_map = read_lane_map(load([tmp_path / "all.yaml"]))
+    assert [lane.name for lane in lane_map.lanes] == ["v1", "blue"]
+    owed = {
+        lane.name: (str(lane.owed["mocka"]), str(lane.owed["mockb"])) for lane in lane_map.lanes
+    }
+    assert owed == {"v1": ("v1", "v1"), "blue": ("v1", "v2")}
+
+
+def test_everybody_is_owed_the_entrance_that_is_no_lanes_own(tmp_path: Path) -> None:
+    """Strict lanes of a header, behind an entrance of versions that all lanes share."""
+    objects = [
+        *(one for one in pods() if one["metadata"]["name"] != "mocka-v2"),
+        named("mockb", blue="v2"),
+        enters({"route": [{"destination": {"host": HOSTS["mocka"]}}]}),
+        calls("mockb", by("mockb", "blue", x_lane="blue")),
+    ]
+    write(tmp_path / "all.yaml", objects)
+    (lane,) = read_lane_map(load([tmp_path / "all.yaml"])).lanes
+    assert str(lane.owed["mocka"]) == "v1 or v3"
