@@ -392,6 +392,17 @@ def matched_headers(tables: Iterable[RouteTable], carriers: Iterable[LaneCarrier
     return found | {name for one in carriers for name in (one.trace_header, one.route_header)}
 
 
+def look_at_headers(tables: Iterable[RouteTable]) -> Iterator[Note]:
+    """Notes on the rules between pods that match what no hop passes on, such as `accept`."""
+    for table in tables:
+        for route in table.routes:
+            asked = {name.lower() for match in route.matches for name, _ in match.headers}
+            lost = sorted(name for name in asked if name.encode() in NEVER_CARRIED)
+            if lost:
+                text = f"{route.source} matches {', '.join(lost)}, which mocks never pass on"
+                yield Note(f"{text}: no call of theirs is in a lane that this tells", route.source)
+
+
 def _connected(mocks: list[_Mock]) -> list[list[_Mock]]:
     """Mocks that have Services in common, directly, by others or by Services that stand in."""
     parts: list[tuple[set[str], list[_Mock]]] = []
