@@ -77,7 +77,11 @@ def blame_call(
         if lost := _lost(lane, caller, given, got):
             return Blame(lost, has_route=False)
         return Blame(unmatched, table.source, has_route=False)
-    led = [one for one in route.destinations if seen in versions(lane_map.topology.pods_at(one))]
+    led = [
+        one
+        for one in route.destinations
+        if one.weight and seen in versions(lane_map.topology.pods_at(one))
+    ]
     if led and route is plain and not is_baseline:
         return Blame(unmatched, table.source)
     if led:
