@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mockservice.mesh.matching import Request, example, first_route
-from mockservice.mesh.model import Match
+from mockservice.mesh.model import Match, Text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from mockservice.mesh.model import Route, RouteTable, Text
+    from mockservice.mesh.model import Route, RouteTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def alternatives(
     found = [
         Alternatives(frozenset(hosts - set(known)), None)
         for table in gateway
-        for hosts in _led_together(table.routes)
+        for hosts in _led_together(table.routes, by_path=True)
     ]
     entered = {
         one.host for table in gateway for route in table.routes for one in route.destinations
@@ -70,14 +70,19 @@ def _shared(one: Alternatives, found: list[Alternatives]) -> set[str]:
     return {host for hosts in overlaps if len(hosts) == 1 for host in hosts if host != one.named}
 
 
-def _led_together(routes: Iterable[Route]) -> list[set[str]]:
-    """The hosts to which calls go that differ only in what tells lanes apart."""
+def _led_together(routes: Iterable[Route], *, by_path: bool = False) -> list[set[str]]:
+    """The hosts to which calls go that differ only in what tells lanes apart.
+
+    `by_path` keeps routes of other paths apart: at a gateway these are other apps.
+    """
     routes = list(routes)
     found: defaultdict[object, set[str]] = defaultdict(set)
     for route in routes:
         for match in route.matches or (Match(),):
             request = _plain(match)
             plain = first_route(routes, request)
+            if plain is not None and by_path and not _has_path(plain, match):
+                plain = None
             key = (request.path, request.method, request.host) if plain is None else id(plain)
             led = (*route.destinations, *(plain.destinations if plain else ()))
             found[key].update(one.host for one in led)
@@ -93,6 +98,15 @@ def _plain(match: Match) -> Request:
         port=80 if match.port is None else match.port,
         source_namespace=match.source_namespace or "",
     )
+
+
+def _has_path(route: Route, match: Match) -> bool:
+    """Whether a route asks for the same path as a match."""
+    return any(_path(one) == _path(match) for one in route.matches or (Match(),))
+
+
+def _path(match: Match) -> Text:
+    return match.uri or Text("prefix", "/")
 
 
 def _value(text: Text | None) -> str | None:

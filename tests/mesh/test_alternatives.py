@@ -75,6 +75,16 @@ def test_a_canary_at_the_entrance_is_a_version(tmp_path: Path) -> None:
     assert shown(mesh) == ["reviews(reviews)", "reviews(reviews-primary)"]
 
 
+def test_a_path_of_some_users_at_the_gateway_is_an_app_of_its_own(tmp_path: Path) -> None:
+    admin = {"match": [JASON | {"uri": {"prefix": "/admin"}}]}
+    entrance = at_gateway(
+        admin | {"route": [to("admin.default.svc.cluster.local")]},
+        {"route": [to("web.default.svc.cluster.local")]},
+    )
+    mesh = mesh_of(tmp_path, *WEB[:3], workload("admin"), service("admin"), entrance)
+    assert shown(mesh) == ["web(v1)", "admin(latest)"]
+
+
 def test_a_canary_in_another_namespace_is_a_version(tmp_path: Path) -> None:
     there = "reviews.canary.svc.cluster.local"
     lane_map = lane_map_of(
