@@ -64,7 +64,7 @@ class Topology:
         """The apps that the gateway calls."""
         called = (call.service for calls in self._calls.values() for call in calls)
         self._named_apps = {app for service in called for app in self.apps_of(service)}
-        self._reached = {
+        self._apps_by_call = {
             call: self._apps_reached_by(call) for calls in self._calls.values() for call in calls
         }
         self._callees = {
@@ -124,7 +124,7 @@ class Topology:
 
     def reached_by(self, call: Call) -> list[str]:
         """The apps that a call gets to: those behind its Service, and where its routes lead."""
-        return self._reached[call]
+        return self._apps_by_call[call]
 
     def is_named(self, call: Call, name: str) -> bool:
         """Whether a failure that has this name is that of a call.
