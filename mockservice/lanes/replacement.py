@@ -81,6 +81,8 @@ class _Visit:
     remaining: int | None
     chains: dict[str, Chain] = field(default_factory=dict)
     """What its calls came back with, each kind once."""
+    hosts: set[str] = field(default_factory=set)
+    """What it called, as it names them, in lower case."""
 
 
 @dataclass(slots=True)
@@ -94,6 +96,8 @@ class Joined:
     """Answered in its place."""
     calls: int = 0
     """Made by the process meanwhile, by way of its proxy."""
+    hosts: set[str] = field(default_factory=set)
+    """The hosts of these calls, as the process names them, in lower case."""
     server: web.ServerRunner | None = field(default=None, repr=False)
 
 
@@ -199,6 +203,7 @@ class Replacement:
                 failure = Failure(joined.pod.app, "unreachable", self._reason(error))
                 return _as_chain(request, 502, Chain(error=failure))
         joined.calls += len(visit.chains)
+        joined.hosts |= visit.hosts
         if response is not None:
             return response
         return _as_chain(request, status, self._chain(visit, request, status, start))
@@ -292,6 +297,8 @@ class Replacement:
             if visit.remaining is not None:
                 headers[_REMAINING] = str(max(0, visit.remaining - 1))
         host = urlsplit(target).hostname or target
+        if visit is not None:
+            visit.hosts.add(host)
         try:
             async with self._client.request(
                 request.method,

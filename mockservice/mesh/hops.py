@@ -128,7 +128,14 @@ class Casting:
             mock = mocks.get(id(workload))
             env = {} if mock is None else self._env(mock, lane_headers)
             pods = [
-                self._overridden(replace(pod, env=pairs(env) if env else pod.env), mock)
+                self._overridden(
+                    replace(
+                        pod,
+                        env=pairs(env) if env else pod.env,
+                        without_sidecar=_without_sidecar(workload),
+                    ),
+                    mock,
+                )
                 for pod in workload.pods()
             ]
             replaced_by = next((pod.replaced_by for pod in pods if pod.replaced_by), None)
@@ -169,7 +176,7 @@ class Casting:
 
     def _hosts_called(self) -> set[str]:
         """The hosts that workloads call by their names, before it is settled what apps they are."""
-        upstreams = Upstreams(self._services, problems=[])
+        upstreams = Upstreams(self._services, problems=[], notes=[])
         found: set[str] = set()
         for mock in self._mocks:
             names = {mock.app, *(self._services[host].name for host in mock.hosts)}
@@ -292,7 +299,8 @@ class Casting:
         return found
 
     def _settle_calls(self, entries: list[str]) -> None:
-        upstreams = Upstreams(self._services, self._problems)
+        apps = {mock.app for mock in self._mocks}
+        upstreams = Upstreams(self._services, self._problems, self.notes, apps)
         for mock in self._mocks:
             said = said_of(self._overrides.calls, mock.app, mock.version)
             mock.upstreams = upstreams.of(mock.workload, said, mock.container)
@@ -317,7 +325,8 @@ class Casting:
         calls = said_of(self._overrides.calls, pod.app, pod.version)
         if mock is None and calls is not None:
             workload = next(one for one in self._workloads if one.source == pod.source)
-            listed = Upstreams(self._services, self._problems).of(workload, calls, None)
+            upstreams = Upstreams(self._services, self._problems, self.notes)
+            listed = upstreams.of(workload, calls, None)
             urls = ",".join(one.url(pod.namespace) for one in listed)
             pod = replace(pod, env=pairs({**dict(pod.env), "upstream_url": urls}))
         return pod
@@ -333,9 +342,15 @@ class Casting:
         left_out = [*workload.left_out, *others, *without]
         if left_out:
             yield Note(f"{workload}: left out: {', '.join(left_out)}", workload.source)
-        if workload.without_sidecar:
-            text = "it has a sidecar here, and on a cluster none, so that no rule is for its calls"
-            yield Note(f"{workload}: {workload.without_sidecar}: {text}", workload.source)
+        if (note := _without_sidecar(workload)) is not None:
+            yield note
+
+
+def _without_sidecar(workload: Workload) -> Note | None:
+    if workload.without_sidecar is None:
+        return None
+    text = "it has a sidecar here, and on a cluster none, so that no rule is for its calls"
+    return Note(f"{workload}: {workload.without_sidecar}: {text}", workload.source)
 
 
 def _hosts_of(upstreams: Iterable[Upstream]) -> set[str]:
@@ -422,30 +437,51 @@ def _connected(mocks: list[_Mock]) -> list[list[_Mock]]:
 def _without_circles(mocks: list[_Mock], entries: list[str]) -> None:
     """Leave out calls taken from variables that would lead back to a caller.
 
-    Addresses are also told for other ends than to answer a request, such as callbacks.
+    Addresses are also told for other ends than to answer a request, such as callbacks. Of the calls
+    in a circle those count that somebody has listed, and then those whose names are not that of a
+    callback and whose callers are nearest to the gateway.
     """
     behind: defaultdict[str, list[_Mock]] = defaultdict(list)
     for mock in mocks:
         for host in mock.hosts:
             behind[host].append(mock)
-    done: set[int] = set()
-    path: dict[int, None] = {}
+    ranked = [
+        (one, mock) for mock in _nearest_first(mocks, entries, behind) for one in mock.upstreams
+    ]
+    ranked.sort(key=lambda call: (call[0].is_certain, not call[0].is_callback), reverse=True)
+    kept: defaultdict[int, list[_Mock]] = defaultdict(list)
+    for one, mock in ranked:
+        callees = behind[one.service.host]
+        if not one.is_certain and _lead_to(mock, callees, kept):
+            mock.upstreams.remove(one)
+            mock.dropped.append(one)
+        else:
+            kept[id(mock)] += callees
 
-    def visit(mock: _Mock) -> None:
-        path[id(mock)] = None
-        for one in list(mock.upstreams):
-            callees = behind[one.service.host]
-            if not one.is_certain and any(id(callee) in path for callee in callees):
-                mock.upstreams.remove(one)
-                mock.dropped.append(one)
-                continue
-            for callee in callees:
-                if id(callee) not in done and id(callee) not in path:
-                    visit(callee)
-        del path[id(mock)]
-        done.add(id(mock))
 
+def _nearest_first(
+    mocks: list[_Mock], entries: list[str], behind: Mapping[str, list[_Mock]]
+) -> list[_Mock]:
+    """Mocks by how many calls it takes to get to them; those that nothing gets to come last."""
+    found: dict[int, _Mock] = {}
     first = [mock for host in entries for mock in behind[host]]
-    for mock in (*first, *mocks):
-        if id(mock) not in done:
-            visit(mock)
+    for waiting in (first, *([mock] for mock in mocks)):
+        for mock in waiting:
+            if id(mock) not in found:
+                found[id(mock)] = mock
+                waiting += [to for one in mock.upstreams for to in behind[one.service.host]]
+    return list(found.values())
+
+
+def _lead_to(caller: _Mock, callees: list[_Mock], kept: Mapping[int, list[_Mock]]) -> bool:
+    """Whether calls of these mocks lead to a caller."""
+    seen: set[int] = set()
+    waiting = list(callees)
+    while waiting:
+        mock = waiting.pop()
+        if mock is caller:
+            return True
+        if id(mock) not in seen:
+            seen.add(id(mock))
+            waiting += kept.get(id(mock), ())
+    return False

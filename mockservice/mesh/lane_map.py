@@ -148,6 +148,9 @@ class LaneMap:
     """The lane that stands in for lanes without pods of their own; None: lanes are strict."""
     entrances: tuple[Entrance, ...]
     notes: tuple[Note, ...]
+    unproved: tuple[str, ...] = ()
+    """The apps whose versions are told apart, and that no request gets to: see `Topology.reached`.
+    """
 
     @property
     def apps(self) -> list[str]:

@@ -70,6 +70,8 @@ class Pod:
     source: Source | None = field(default=None, compare=False)
     replaced_by: str | None = None
     """The URL of a process that answers in its place, and that somebody else runs."""
+    without_sidecar: Note | None = field(default=None, compare=False)
+    """What tells that it has no sidecar on a cluster."""
 
     def __str__(self) -> str:
         return self.name if self.namespace == "default" else f"{self.namespace}/{self.name}"

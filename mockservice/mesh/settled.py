@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mockservice.mesh.lane_map import Lane, Owed
+from mockservice.mesh.matching import first_route
 from mockservice.mesh.model import Note
 
 if TYPE_CHECKING:
@@ -54,7 +55,17 @@ class Settlement:
                 f"lane {draft.name}: a rule between pods splits its calls to {app} by weight,"
                 f" over {_either(draft.ruled[app])}"
             )
-            self.notes.append(Note(text, draft.source))
+            self.notes.append(Note(text, self._source_of_split(draft, app)))
+
+    def _source_of_split(self, draft: Draft, app: str) -> Source | None:
+        """Where the rule stands that splits a lane's calls to an app."""
+        for call in self._topology.calls_to(app):
+            table = self._topology.table(call.service)
+            routes = () if table is None else table.routes
+            route = first_route(routes, call.request(dict(draft.values)))
+            if route is not None and len(route.destinations) > 1:
+                return route.source
+        return draft.source
 
     def _owed_to_baseline(self, draft: Draft) -> dict[str, Owed]:
         owed: dict[str, Owed] = {}

@@ -15,7 +15,7 @@ from mockservice.mesh.shadowed import shadowed
 from mockservice.mesh.topology import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mockservice.mesh.entrances import Kind
     from mockservice.mesh.lane_map import Lane, Share
@@ -35,15 +35,19 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
     lanes.sort(key=lambda lane: (lane.name != baseline, lane.name))
     lane_map = LaneMap(mesh, topology, tuple(lanes), baseline, (), (*mesh.notes, *notes))
     requests = kinds(mesh, _marks(lane_map))
-    lane_map = replace(lane_map, entrances=tuple(_entrances(lane_map, requests[:MAX_KINDS])))
+    entrances = tuple(_entrances(lane_map, requests[:MAX_KINDS]))
+    lane_map = replace(lane_map, entrances=entrances, unproved=tuple(_unproved(lane_map)))
     more = (
         *_without_entrance(lane_map),
         *_balanced(lane_map),
         *_not_entered(lane_map, len(requests)),
         *_without_own_pods(lane_map),
         *_unreached(lane_map),
+        *_not_called(lane_map),
     )
-    return replace(lane_map, notes=(*lane_map.notes, *more))
+    failing = _without_sidecars(lane_map)
+    notes = [failing.get(note, note) for note in (*lane_map.notes, *more)]
+    return replace(lane_map, notes=tuple(notes))
 
 
 def _entrances(lane_map: LaneMap, requests: list[Kind]) -> Iterator[Entrance]:
@@ -167,6 +171,84 @@ def _unreached(lane_map: LaneMap) -> Iterator[Note]:
             told.add((app, pod.version))
             reason = "; ".join(_reasons(lane_map, pod, unused)) or "no lane has it"
             yield Note(f"{app}({pod.version}) gets no request: {reason}", pod.source)
+
+
+def _unproved(lane_map: LaneMap) -> Iterator[str]:
+    """The apps whose versions lanes tell apart, and that no request gets to."""
+    topology = lane_map.topology
+    return (
+        app
+        for app in topology.apps
+        if app not in topology.reached
+        and is_told_apart(lane_map, app)
+        and _carries_http(topology, app)
+    )
+
+
+def is_told_apart(lane_map: LaneMap, app: str) -> bool:
+    """Whether it matters to a lane which version of an app answers."""
+    everything = lane_map.topology.versions(app)
+    return lane_map.topology.tells_requests_apart(app) or any(
+        owed.is_own and owed.versions < everything
+        for lane in lane_map.lanes
+        if lane.name != lane_map.baseline and (owed := lane.owed.get(app)) is not None
+    )
+
+
+def _carries_http(topology: Topology, app: str) -> bool:
+    return any(set(one.ports) != set(one.tcp_ports) for one in topology.services_of(app))
+
+
+def _not_called(lane_map: LaneMap) -> Iterator[Note]:
+    """Lanes that are not seen at work: nothing that requests get to calls what they hold."""
+    topology, apps = lane_map.topology, lane_map.unproved
+    if not apps:
+        return
+    # Callers that nothing calls either are to be called first, unless no Service names them.
+    callers = [
+        app
+        for app in topology.apps
+        if app not in topology.reached
+        and topology.services_of(app)
+        and not topology.reached_from([app]).isdisjoint(apps)
+    ]
+    called = {one for app in callers for one in topology.reached_from([app]) if one != app}
+    first = [app for app in callers if app not in called] or list(apps)
+    held = [
+        f"lane {lane.name} holds {' and '.join(own)}"
+        for lane in lane_map.lanes
+        if lane.name != lane_map.baseline and (own := _own_pods(lane, apps))
+    ]
+    text = (
+        f"{'; '.join(held) or f'rules tell the versions of {_joined(apps)} apart'},"
+        f" but no hop that requests get to calls {_joined(first, 'or')}:"
+        f" name {'its' if len(first) == 1 else 'their'} callers with --calls"
+    )
+    tables = (topology.table(one) for app in apps for one in topology.services_of(app))
+    source = next((table.source for table in tables if table is not None), None)
+    yield Note(text, source, fails=True)
+
+
+def _own_pods(lane: Lane, apps: Iterable[str]) -> list[str]:
+    owed = ((app, lane.owed.get(app)) for app in apps)
+    return [f"{app}({one})" for app, one in owed if one and one.is_own and one.versions]
+
+
+def _joined(names: Iterable[str], word: str = "and") -> str:
+    return f" {word} ".join(names)
+
+
+def _without_sidecars(lane_map: LaneMap) -> dict[Note, Note]:
+    """Notes on pods that have no sidecar on a cluster, and how they read where lanes need one."""
+    found = {}
+    for pod in lane_map.mesh.pods:
+        if (note := pod.without_sidecar) is None:
+            continue
+        apps = dict.fromkeys((pod.app, *lane_map.topology.callees(pod.app)))
+        if told := [app for app in apps if is_told_apart(lane_map, app)]:
+            text = f"{note.text}, and lanes tell the versions of {_joined(told)} apart"
+            found[note] = replace(note, text=text, fails=True)
+    return found
 
 
 def _is_owed(lane_map: LaneMap, pod: Pod) -> bool:

@@ -12,7 +12,7 @@ from mockservice.mesh.model import Destination, Pod, selects
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mockservice.mesh.model import Mesh, Pairs, RouteTable, Service
+    from mockservice.mesh.model import Match, Mesh, Pairs, RouteTable, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ class Topology:
         }
         self.apps = self._in_call_order()
         """All apps, in the order in which a request gets to them; those not called come last."""
+        self.reached = self.reached_from(self.entries)
+        """The apps that requests from the gateway can get to."""
 
     def pods(self, app: str) -> list[Pod]:
         """The pods that show this app."""
@@ -126,6 +128,36 @@ class Topology:
         """The apps that a call gets to: those behind its Service, and where its routes lead."""
         return self._apps_by_call[call]
 
+    def reached_from(self, apps: Iterable[str]) -> frozenset[str]:
+        """These apps and all that their calls can get to, by whatever rule."""
+        found: set[str] = set()
+        waiting = list(apps)
+        while waiting:
+            app = waiting.pop()
+            if app not in found:
+                found.add(app)
+                waiting += [one for call in self.calls(app) for one in self._led_to(call)]
+        return frozenset(found)
+
+    def leads_to_rules(self, service: Service) -> bool:
+        """Whether rules route the calls of a Service, or calls that these lead to."""
+        return any(
+            self.table(one) is not None
+            for app in self.reached_from(self.apps_of(service))
+            for one in (service, *self.services_of(app))
+        )
+
+    def tells_requests_apart(self, app: str) -> bool:
+        """Whether rules look at a header or at the caller to choose among the pods of an app."""
+        return len(self.versions(app)) > 1 and any(
+            (one.subset is not None or one.host != service.host)
+            and any(map(self._tells_requests_apart, route.matches))
+            for service in self.services_of(app)
+            if (table := self.table(service)) is not None
+            for route in table.routes
+            for one in route.destinations
+        )
+
     def is_named(self, call: Call, name: str) -> bool:
         """Whether a failure that has this name is that of a call.
 
@@ -136,6 +168,13 @@ class Topology:
     def table(self, service: Service) -> RouteTable | None:
         """The routes of the calls to a Service."""
         return self._tables.get(service.host)
+
+    def service(self, name: str, namespace: str) -> Service | None:
+        """The Service that a caller in a namespace means by a name, as DNS on a cluster does."""
+        for ending in (f".{namespace}.svc.cluster.local", ".svc.cluster.local", ".cluster.local"):
+            if service := self._hosts.get(name + ending):
+                return service
+        return self._hosts.get(name)
 
     def apps_of(self, service: Service) -> list[str]:
         """The apps of the pods behind a Service."""
@@ -167,6 +206,18 @@ class Topology:
         apps = {pod.app for pod in self._mesh.pods if pair in pod.labels}
         return len(apps) == 1 and all(pair in pod.labels for pod in self.pods(apps.pop()))
 
+    def _led_to(self, call: Call) -> Iterator[str]:
+        """The apps that a call can get to: those of its Service, and of other hosts by a rule."""
+        yield from self.apps_of(call.service)
+        table = self.table(call.service)
+        for route in () if table is None else table.routes:
+            for destination in route.destinations:
+                yield from (pod.app for pod in self.pods_at(destination))
+
+    def _tells_requests_apart(self, match: Match) -> bool:
+        labels = [pair for pair in match.source_labels if not self.is_name_of_app(pair)]
+        return bool(match.headers or match.without_headers or labels)
+
     def _calls_of(self, pod: Pod) -> Iterator[Call]:
         for url in filter(None, map(str.strip, dict(pod.env).get("upstream_url", "").split(","))):
             try:
@@ -174,7 +225,7 @@ class Topology:
                 port = parts.port or 80
             except ValueError:
                 continue
-            service = self._named(unquote(parts.hostname or ""), pod.namespace)
+            service = self.service(unquote(parts.hostname or ""), pod.namespace)
             if service is not None:
                 query = f"?{parts.query}" if parts.query else ""
                 path = f"{parts.path or '/'}{query}"
@@ -194,13 +245,6 @@ class Topology:
         known = {*found, *self._named_apps, *self.entries}
         led = [pod.app for one in route.destinations if one.weight for pod in self.pods_at(one)]
         return [*found, *dict.fromkeys(app for app in led if app not in known)]
-
-    def _named(self, name: str, namespace: str) -> Service | None:
-        """The Service that a caller in a namespace means by a name, as DNS on a cluster does."""
-        for ending in (f".{namespace}.svc.cluster.local", ".svc.cluster.local", ".cluster.local"):
-            if service := self._hosts.get(name + ending):
-                return service
-        return self._hosts.get(name)
 
     def _apps_behind_gateway(self) -> list[str]:
         return list(

@@ -57,6 +57,11 @@ class Leak:
     after: str = ""
     """The branch that it is in: see `branch_to`."""
 
+    @property
+    def cause(self) -> tuple[str, str, Source | None]:
+        """The app, and what led to it: one request may have several leaks of one cause."""
+        return self.app, self.reason, self.source
+
     def __str__(self) -> str:
         where = f" after {self.after}" if self.after else ""
         if not self.owed:
@@ -115,6 +120,9 @@ class Judge(Protocol):
             caller: the app that calls.
             callee: what it calls, as a failure names it. None, or nothing that it calls: any call.
         """
+
+    def callee(self, hop: Hop, number: int) -> str | None:
+        """The Service that a hop calls as its upstream of a number, from 1; None: not known."""
 
     def may_drop(self, hop: Hop, header: str) -> bool:
         """Whether no lane is lost where a hop does not pass on a header, by lower-case name."""
@@ -187,6 +195,9 @@ class ByVersion:
     ) -> str | None:
         """The lane whose pods are to answer a lane's calls from an app: the same lane."""
         return lane
+
+    def callee(self, hop: Hop, number: int) -> None:
+        """The Service that a hop calls: nothing tells."""
 
     def may_drop(self, hop: Hop, header: str) -> bool:  # noqa: ARG002
         """Whether a hop need not pass on a header: hops are to pass on all of them."""
@@ -293,6 +304,15 @@ class ByMap:
             if owed is not None and not owed.is_own and owed.versions:
                 return self.lane_of_pods(app, min(owed.versions))
         return lane
+
+    def callee(self, hop: Hop, number: int) -> str | None:
+        """The Service that a hop calls as its upstream of a number, from 1; None: not known."""
+        topology = self.lane_map.topology
+        calls = topology.calls_of(hop.app, hop.version)
+        # Hosts that are no Services are upstreams, too, and a process calls in an order of its own.
+        is_known = len(calls) == max(1, len(hop.upstreams))
+        is_known = is_known and not topology.is_replaced(hop.app, hop.version)
+        return calls[number - 1].service.name if is_known else None
 
     def may_drop(self, hop: Hop, header: str) -> bool:
         """Whether a hop is somebody's own process, and no rule needs a header of traces."""

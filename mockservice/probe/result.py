@@ -140,15 +140,23 @@ def leaving_hops(tree: Tree, baseline: str | None) -> list[int]:
     return [place for place in left if place not in following]
 
 
-def faults_of(result: Result) -> dict[int, Fault]:
-    """How the request failed, by the place in `Tree.ends` of the branch that did."""
+def faults_of(
+    result: Result, callee: Callable[[Hop, int], str | None] | None = None
+) -> dict[int, Fault]:
+    """How the request failed, by the place in `Tree.ends` of the branch that did.
+
+    Args:
+        result: of the request.
+        callee: names what a hop calls as its upstream of a number, if that is known.
+    """
     chain, status = result.chain, result.status
     if status is None:
         return {0: Fault(None, GATEWAY, result.error or "no answer")}
     tree = chain.tree()
+    upstreams = _upstreams(tree, callee)
     faults = {
         place: fault
-        for place, (end, upstream) in enumerate(zip(tree.ends, _upstreams(tree), strict=True))
+        for place, (end, upstream) in enumerate(zip(tree.ends, upstreams, strict=True))
         if (fault := _fault_at(tree, end, upstream, status)) is not None
     }
     if not faults and status >= 300:
@@ -157,7 +165,7 @@ def faults_of(result: Result) -> dict[int, Fault]:
     return faults
 
 
-def _upstreams(tree: Tree) -> Iterator[str]:
+def _upstreams(tree: Tree, callee: Callable[[Hop, int], str | None] | None = None) -> Iterator[str]:
     """For each branch a name for what is behind its last hop and is no hop itself."""
     numbers: dict[int, Iterator[int]] = {}
     for end in tree.ends:
@@ -165,13 +173,15 @@ def _upstreams(tree: Tree) -> Iterator[str]:
             yield GATEWAY
             continue
         hop = tree.hops[end.last]
-        name = f"{hop.app}'s upstream"
+        name, number = f"{hop.app}'s upstream", 1
         if hop.upstreams:
             if end.last not in numbers:
                 without = [number for number, one in enumerate(hop.upstreams, 1) if not one.hops]
                 numbers[end.last] = iter(without)
-            name = f"{name} {next(numbers[end.last])} of {len(hop.upstreams)}"
-        yield name
+            number = next(numbers[end.last])
+            name = f"{name} {number} of {len(hop.upstreams)}"
+        known = None if callee is None else callee(hop, number)
+        yield name if known is None else f"{name} ({known})"
 
 
 def _fault_at(tree: Tree, end: End, upstream: str, status: int) -> Fault | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mockservice.chain import Tree
+    from mockservice.manifests.documents import Source
     from mockservice.probe.judge import Judge, Judgement, Leak
     from mockservice.probe.load import Result
     from mockservice.probe.result import Fault, Loss
@@ -56,6 +57,8 @@ class Tally:
         """Requests among them with a fault that no leak tells, as that of a missing hop does."""
         self.leaks: Counter[Leak] = Counter()
         """Requests by leak."""
+        self.causes: Counter[tuple[str, str, Source | None]] = Counter()
+        """Requests by cause of leaks, of which one may have several: see `Leak.cause`."""
         self.consistency = Consistency()
         self.open_ends: Counter[str] = Counter()
         """Requests by the app of a last hop, behind which a service answers that is no hop."""
@@ -84,7 +87,7 @@ class Tally:
     def add(self, result: Result) -> None:
         """Count one result."""
         tree = result.chain.tree()
-        faults = faults_of(result)
+        faults = faults_of(result, self.judge.callee)
         judgement = self.judge.judge(result)
         drawn = outline(result)
         self.requests += 1
@@ -97,7 +100,9 @@ class Tally:
         else:
             self.without_lane += bool(tree.hops)
         # What several branches have in common counts once.
-        self.leaks.update(dict.fromkeys(leak for _, leak in judgement.leaks).keys())
+        leaks = dict.fromkeys(leak for _, leak in judgement.leaks)
+        self.leaks.update(leaks.keys())
+        self.causes.update({leak.cause for leak in leaks})
         self.consistency.add(tree, judgement.unjudged)
         open_ends = dict.fromkeys(
             tree.hops[end.last].app

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mockservice.lanes.replacement import Replacement
+    from mockservice.lanes.replacement import Joined, Replacement
     from mockservice.mesh.lane_map import Entrance, LaneMap
+    from mockservice.mesh.model import Service
     from mockservice.mesh.overrides import Overrides
+    from mockservice.mesh.topology import Topology
     from mockservice.verify.cases import Case
 
 _UP_TIMEOUT: Final = 10.0
@@ -148,19 +150,68 @@ async def until_up(replacements: list[Replacement]) -> None:
 
 
 def without_calls(replacements: list[Replacement], lane_map: LaneMap) -> Iterator[Problem]:
-    """Processes that made no calls by their proxies: it is not known whether they carry lanes."""
+    """Calls that processes never made by their proxies: it is not known whether they carry lanes.
+
+    They are errors where rules route these calls, or calls further on, and where a process called
+    nothing at all. What is not declared to carry HTTP cannot go by a proxy.
+    """
+    topology = lane_map.topology
     for replacement in replacements:
-        requests = sum(one.requests for one in replacement.joined)
-        apps = dict.fromkeys(one.pod.app for one in replacement.joined)
-        owing = [app for app in apps if lane_map.topology.callees(app)]
-        if requests and owing and not any(one.calls for one in replacement.joined):
-            callees = dict.fromkeys(one for app in owing for one in lane_map.topology.callees(app))
-            text = (
-                f"{', '.join(owing)} at {replacement.url} called nothing by its proxy in"
-                f" {requests} requests, but is to call {', '.join(callees)}: start it with"
-                f" http_proxy={replacement.proxy_url}, or say --calls {owing[0]}="
-            )
-            yield Problem("error", PROPAGATION, text)
+        for app in dict.fromkeys(one.pod.app for one in replacement.joined):
+            joined = [one for one in replacement.joined if one.pod.app == app and one.requests]
+            if not joined:
+                continue
+            versions = {one.pod.version for one in joined}
+            calls = [call for one in sorted(versions) for call in topology.calls_of(app, one)]
+            called = _called(joined, topology)
+            has_called = any(one.calls for one in joined)
+            kept, missing, others = [], [], []
+            for call in dict.fromkeys(calls):
+                is_http = call.port not in call.service.tcp_ports
+                if call.service in called:
+                    kept.append(call.service.name)
+                elif is_http and (not has_called or topology.leads_to_rules(call.service)):
+                    missing.append(call.service.name)
+                else:
+                    others.append(call.service.name)
+            requests = sum(one.requests for one in joined)
+            named = app if versions == topology.versions(app) else f"{app}/{min(versions)}"
+            said = f"--calls {named}={_listed(kept, ',')}"
+            if missing and not has_called:
+                text = (
+                    f"{app} at {replacement.url} called nothing by its proxy in {requests}"
+                    f" requests, but is to call {_listed(missing)}: start it with"
+                    f" http_proxy={replacement.proxy_url}, or say {said}"
+                )
+                yield Problem("error", PROPAGATION, text)
+            elif missing:
+                text = (
+                    f"{app} at {replacement.url} never called {_listed(missing)} by its proxy in"
+                    f" {requests} requests, but is to: nothing is proved of that call; if there is"
+                    f" none, say {said}"
+                )
+                yield Problem("error", PROPAGATION, text)
+            if others:
+                text = (
+                    f"{app} at {replacement.url} never called {_listed(others)} by its proxy in"
+                    f" {requests} requests; no rule routes that call"
+                )
+                yield Problem("note", PROPAGATION, text, informs=True)
+
+
+def _called(joined: list[Joined], topology: Topology) -> set[Service | None]:
+    """The Services that a process has called in place of some pods."""
+    return {
+        topology.service(name, one.pod.namespace)
+        for one in joined
+        for host in one.hosts
+        # The host of one pod has that of its Service after a dot.
+        for name in (host, host.partition(".")[2])
+    }
+
+
+def _listed(names: list[str], separator: str = ", ") -> str:
+    return separator.join(dict.fromkeys(names))
 
 
 def _unwritable(save_file: Path | None, junit_file: Path | None) -> list[str]:

@@ -133,7 +133,8 @@ class Verification:
         leaking = {leak.lane for one in self._all for leak in one.findings.tally.leaks}
         for lane in self.lane_map.lanes:
             chains: Counter[str] = Counter()
-            fails = lane.name in leaking
+            # What no request gets to may lead anywhere.
+            fails = lane.name in leaking or bool(self.lane_map.unproved)
             for one in self.entered:
                 tally, split = one.findings.tally, one.findings.split
                 for (chain, status), seen in tally.chains.items():
@@ -244,18 +245,21 @@ def _placed(one: Entered, name: str, reason: str) -> str:
 def _leak_problems(entered: Iterable[Entered]) -> Iterator[Problem]:
     """The leaks, those of one cause in one line; then the calls that went several ways."""
     counts: defaultdict[tuple[str, str, Source | None], Counter[Leak]] = defaultdict(Counter)
+    requests: Counter[tuple[str, str, Source | None]] = Counter()
     several_ways: defaultdict[Inconsistency, Counter[str]] = defaultdict(Counter)
     for one in entered:
         tally = one.findings.tally
         for leak, count in tally.leaks.items():
             told = replace(leak, chain="", reason="")
-            counts[leak.app, leak.reason, leak.source][told] += count
+            counts[leak.cause][told] += count
+        requests += tally.causes
         for inconsistency in tally.consistency.inconsistencies():
             several_ways[replace(inconsistency, versions=())].update(dict(inconsistency.versions))
-    for (_, reason, source), leaks in sorted(counts.items(), key=lambda one: -one[1].total()):
+    for cause, leaks in sorted(counts.items(), key=lambda one: -one[1].total()):
+        _, reason, source = cause
         said = _listed([str(leak) for leak, _ in leaks.most_common()])
         because = f": {reason}" if reason else ""
-        text = f"{said}{because} ({requests_text(leaks.total())})"
+        text = f"{said}{because} ({requests_text(requests[cause])})"
         yield Problem("error", ISOLATION, text, source)
     for calls, seen in several_ways.items():
         told_of_all = replace(calls, versions=tuple(seen.most_common()))

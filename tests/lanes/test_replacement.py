@@ -202,6 +202,7 @@ async def test_a_process_that_calls_nothing_proves_nothing(lanes: LocalLanes, ca
     (replaced,) = lanes.replacements
     for one in replaced.joined:
         one.requests = one.calls = 0
+        one.hosts.clear()
     cart.upstream = None
     async with cart.running():
         assert (await verified(lanes)).hold

@@ -26,10 +26,12 @@ pytestmark = pytest.mark.slow
 
 def test_a_split_between_pods_is_told_as_what_it_is(tmp_path: Path) -> None:
     file = write(tmp_path / "all.yaml", *pods(), *DESIGNS["a split inside the mesh"]())
-    notes = [note.text for note in read_lane_map(load([file])).notes]
-    assert (
-        "lane v1: a rule between pods splits its calls to mockc by weight, over v1 or v2" in notes
-    )
+    text = "lane v1: a rule between pods splits its calls to mockc by weight, over v1 or v2"
+    (note,) = [note for note in read_lane_map(load([file])).notes if note.text == text]
+    assert note.source is not None
+    assert (note.source.kind, note.source.name) == ("VirtualService", "mockc")
+    rule = file.read_text().splitlines()[note.source.line - 1 :]
+    assert [line.split()[-1] for line in rule if "weight:" in line] == ["80", "20"]
 
 
 def test_a_dropped_rule_is_known_where_subsets_are_not_named_like_values(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from mockservice.manifests.documents import read
 from mockservice.mesh.load import load
 from mockservice.mesh.matching import Request
 from mockservice.mesh.survey import read_lane_map
-from tests.lanes.building import set_env
+from tests.lanes.building import deployment, service, set_env
 from tests.manifests.folders import K8S, LANES
 from tests.mesh import trees
 from tests.mesh.designs import HOSTS, by, calls, enters, named, pods
@@ -222,6 +222,115 @@ def test_a_caller_of_several_upstreams_calls_all_of_them(tmp_path: Path) -> None
     }
     # A hop sends a path as it is written.
     assert [call.path for call in topology.calls_of("stock", "v1")] == ["/a%2Cb?c", "/"]
+
+
+def _without_calls_of(*apps: str) -> list[dict[str, Any]]:
+    """Lane v2 of mocka -> mockb -> mockc, where some apps call nothing."""
+    workloads = pods()
+    for app in apps:
+        set_env(workloads, app, upstream_url="")
+    both = {"v1": "v1", "v2": "v2"}
+    return [
+        *workloads,
+        *(named(app, **both) for app in ("mockb", "mockc")),
+        enters(by("mocka", None)),
+        *(calls(app, by(app, "v2", x_lane="v2"), by(app, "v1")) for app in ("mockb", "mockc")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("silent", "unproved", "said"),
+    [
+        ((), (), None),
+        (
+            ("mockb",),
+            ("mockc",),
+            "mockc(v2), but no hop that requests get to calls mockc: name its",
+        ),
+        (
+            ("mocka",),
+            ("mockb", "mockc"),
+            "mockb(v2) and mockc(v2), but no hop that requests get to calls mockb: name its",
+        ),
+        (
+            ("mocka", "mockb"),
+            ("mockb", "mockc"),
+            "mockb(v2) and mockc(v2), but no hop that requests get to calls mockb or mockc:"
+            " name their",
+        ),
+    ],
+)
+def test_lanes_that_no_request_gets_to_prove_nothing(
+    silent: tuple[str, ...], unproved: tuple[str, ...], said: str | None, tmp_path: Path
+) -> None:
+    write(tmp_path / "all.yaml", _without_calls_of(*silent))
+    lane_map = read_lane_map(load([tmp_path]))
+    assert lane_map.unproved == unproved
+    told = [note for note in lane_map.notes if note.fails]
+    expected = [] if said is None else [f"lane v2 holds {said} callers with --calls"]
+    assert [note.text for note in told] == expected
+    assert all(note.source is not None and note.source.name == unproved[0] for note in told)
+
+
+def test_a_caller_that_nothing_calls_is_named(tmp_path: Path) -> None:
+    """Whose versions nothing tells apart: with it, requests get to all that it calls."""
+    objects = _without_calls_of("mocka")
+    objects = [one for one in objects if "mockb" not in one["metadata"]["name"]]
+    objects += [
+        service("mockb"),
+        deployment("mockb", "v1", env={"upstream_url": "http://mockc:8000/"}),
+    ]
+    write(tmp_path / "all.yaml", objects)
+    lane_map = read_lane_map(load([tmp_path]))
+    assert lane_map.unproved == ("mockc",)
+    (told,) = [note.text for note in lane_map.notes if note.fails]
+    assert told.startswith("lane v2 holds mockc(v2), but no hop that requests get to calls mockb:")
+
+
+def test_a_lane_whose_subsets_have_other_names_is_told_too(tmp_path: Path) -> None:
+    """Subsets have other names than the header's value, and nobody calls them."""
+    workloads = pods()
+    set_env(workloads, "mocka", upstream_url="")
+    objects = [
+        *workloads,
+        named("mockb", old="v1", new="v2"),
+        enters(by("mocka", None)),
+        calls("mockb", by("mockb", "new", x_lane="beta"), by("mockb", "old")),
+    ]
+    write(tmp_path / "all.yaml", objects)
+    lane_map = read_lane_map(load([tmp_path]))
+    (told,) = [note.text for note in lane_map.notes if note.fails]
+    assert told == (
+        "lane beta holds mockb(v2), but no hop that requests get to calls mockb:"
+        " name its callers with --calls"
+    )
+
+
+@pytest.mark.parametrize(
+    ("app", "told"),
+    [
+        # Its calls, its Service, or neither.
+        ("mocka", "mockb"),
+        ("mockc", "mockc"),
+        ("mockb", "mockb and mockc"),
+        ("batch", None),
+    ],
+)
+def test_pods_without_a_sidecar_fail_where_lanes_need_one(
+    app: str, told: str | None, tmp_path: Path
+) -> None:
+    objects = [*_without_calls_of(), deployment("batch", "v1")]
+    name = f"{app}-{'v1' if app == 'batch' else 'v2'}"
+    (one,) = [one for one in objects if one["metadata"]["name"] == name]
+    one["spec"]["template"]["metadata"]["annotations"] = {"sidecar.istio.io/inject": "false"}
+    write(tmp_path / "all.yaml", objects)
+    (note,) = [
+        note for note in read_lane_map(load([tmp_path])).notes if "inject: false" in note.text
+    ]
+    said = "it has a sidecar here, and on a cluster none, so that no rule is for its calls"
+    more = "" if told is None else f", and lanes tell the versions of {told} apart"
+    assert note.text == f"Deployment {name}: sidecar.istio.io/inject: false: {said}{more}"
+    assert note.fails is (told is not None)
 
 
 def test_a_subset_without_pods_is_told_once() -> None:

@@ -78,6 +78,63 @@ def test_a_variable_that_is_an_address_is_a_call(
     assert any(by in text for text in notes(mesh))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "A",
+            "http://order:8080",
+            "is no call: there is no Service 'order'; did you mean 'orders'?",
+        ),
+        ("ORDERS_HOST", "oders", "is no call: there is no Service 'oders'; did you mean 'orders'?"),
+        (
+            "A",
+            "http://orders.shop.svc:8080",
+            "is no call: there is no Service 'orders.shop.svc'; did you mean 'orders.default.svc'?",
+        ),
+        (
+            "A",
+            "redis://me:secret@cache.default.svc.cluster.local:6379",
+            "is no call: there is no Service 'cache.default.svc.cluster.local' among the manifests",
+        ),
+        (
+            "A",
+            "http://orders:9090",
+            "is no call: Service orders has no port 9090; there is only 8080",
+        ),
+        ("A", "http://orders", "is no call: Service orders has no port 80; there is only 8080"),
+        ("A", "http://job:80", "is no call: there is no Service 'job', only pods of that app"),
+        (
+            "A",
+            "https://orders:8080",
+            "calls orders by https: a sidecar cannot see the headers inside, so that on a cluster"
+            " no rule which matches a header is for that call",
+        ),
+        ("A", "https://secure", None),
+        ("A", "http://web:1", None),
+        ("A", "http://redis:6379", None),
+        ("A", "http://orders.example.com", None),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://order:8080", None),
+    ],
+)
+def test_a_variable_that_is_nearly_a_call_is_noted_with_its_line(
+    name: str, value: str, said: str | None, tmp_path: Path
+) -> None:
+    web = workload("web", env=variables(LEVEL="info", **{name: value}))
+    secure = service("secure", (443, 8080))
+    secure["spec"]["ports"][0]["name"] = "https"
+    others = [*OTHERS, secure, workload("secure"), workload("job")]
+    mesh = mesh_of(tmp_path, service("web"), web, *others)
+    told = [note for note in mesh.notes if ": variable " in note.text]
+    expected = [] if said is None else [f"Deployment web: variable {name} {said}"]
+    assert [note.text for note in told] == expected
+    lines = (tmp_path / "own.yaml").read_text().splitlines()
+    for note in told:
+        assert note.source is not None
+        assert lines[note.source.line - 1].strip() == f"- name: {name}"
+        assert not note.informs
+
+
 def test_a_variable_may_come_from_a_config_map(tmp_path: Path) -> None:
     web = workload("web", envFrom=[{"configMapRef": {"name": "settings"}}])
     settings = config_map("settings", ORDERS="http://orders:8080/")
@@ -135,6 +192,49 @@ def test_addresses_that_lead_back_are_no_calls(tmp_path: Path) -> None:
         " calls nothing; leaves out web, by variable CALLBACK, as calls would run in a circle;"
         " port 8080, by Service orders"
     ) in notes(mesh)
+
+
+@pytest.mark.parametrize(
+    ("web", "orders", "both", "kept"),
+    [
+        # The gateway calls web: orders are one call from it, both is two.
+        ({"A": "orders:8080"}, {"B": "both:9000"}, {"A": "orders:8080"}, {"orders": "both"}),
+        # Both are one call from it: names decide, in either order.
+        (
+            {"A": "orders:8080", "B": "both:9000"},
+            {"CALLBACK_URL": "both:9000"},
+            {"A": "orders:8080"},
+            {"both": "orders"},
+        ),
+        (
+            {"B": "both:9000", "A": "orders:8080"},
+            {"B": "both:9000"},
+            {"ORDERS_WEBHOOK": "orders:8080"},
+            {"orders": "both"},
+        ),
+    ],
+)
+def test_of_a_circle_the_call_that_leads_back_is_left_out(
+    web: dict[str, str],
+    orders: dict[str, str],
+    both: dict[str, str],
+    kept: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    mocks = {"web": web, "orders": orders, "both": both}
+    objects = [one for one in OTHERS if one["kind"] == "Service"]
+    # The manifests may have the callee first.
+    objects += [workload(name, env=variables(**mocks[name])) for name in reversed(mocks)]
+    entrance = at_gateway({"route": [to("web.default.svc.cluster.local")]})
+    mesh = mesh_of(tmp_path, *objects, service("web"), gateway(), entrance)
+    found = {name: called(mesh, f"{name}-0") for name in ("orders", "both")}
+    urls = {"orders": "http://orders:8080/", "both": "http://both:9000/"}
+    assert {name: url for name, url in found.items() if url} == {
+        name: urls[to] for name, to in kept.items()
+    }
+    assert set((called(mesh) or "").split(",")) == {
+        urls[name] for name in urls if name in " ".join(web.values())
+    }
 
 
 @pytest.mark.parametrize(

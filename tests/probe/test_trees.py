@@ -216,7 +216,7 @@ def test_a_missing_hop_hides_no_failure_and_no_leak_of_other_branches(tmp_path: 
     assert (tally.failed, tally.failed_untold) == (1, 1)
     assert health(tally).reasons == (
         "1 of 1 request failed",
-        "502 at orders's upstream 1 of 2 after web: no chain in the answer (1)",
+        "502 at orders's upstream 1 of 2 (stock) after web: no chain in the answer (1)",
         "502 at users.default after web: unreachable: connection refused (1)",
     )
 
@@ -234,7 +234,7 @@ def test_a_strict_lane_without_pods_in_one_branch_is_owed_that_failure(tmp_path:
     assert tally.failed == 1
     assert sum(tally.owed_faults.values()) == 2
     assert list(tally.faults) == [
-        Fault(502, "orders's upstream 1 of 2", "no healthy upstream", "web")
+        Fault(502, "orders's upstream 1 of 2 (stock)", "no healthy upstream", "web")
     ]
 
 

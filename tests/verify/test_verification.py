@@ -15,6 +15,7 @@ from mockservice.verify.cases import read_cases
 from mockservice.verify.junit import junit, junit_of_failure
 from mockservice.verify.saving import saved
 from mockservice.verify.verification import Problem
+from tests.lanes.building import set_env
 from tests.verify.answering import answer, verified
 from tests.verify.shop import IN_BASE, IN_BLUE, shop, split_shop, without_lanes, without_rules_of
 
@@ -87,6 +88,17 @@ async def test_leaks_of_one_cause_are_one_line_with_all_their_requests(tmp_path:
     assert "lane base is owed price(base) but got price(blue)" in problem.text
     assert "lane blue is owed price(blue) but got price(base)" in problem.text
     assert problem.text.endswith("they are spread over all pods (20 requests)")
+
+
+async def test_lanes_that_no_request_gets_to_do_not_hold(tmp_path: Path) -> None:
+    objects = shop()
+    set_env(objects, "front", upstream_url="")
+    verification = await verified(tmp_path, objects, lambda _, got: answer("front(base)", got))
+    assert not verification.hold
+    (problem,) = verification.problems()
+    assert (problem.level, problem.about) == ("error", "reach")
+    assert problem.text.startswith("lane blue holds cart(blue) and price(blue), but no hop that")
+    assert [lane.holds for lane in verification.lanes()] == [False, False]
 
 
 async def test_a_shop_without_lanes_is_judged_by_what_looks_the_same(tmp_path: Path) -> None:
