@@ -34,6 +34,8 @@ def check(inventory: Inventory) -> Iterator[Problem]:
 
 def _check_labels(workload: Document) -> Iterator[Problem]:
     if "template" not in workload.body["spec"]:
+        if workload.kind == "Rollout" and "workloadRef" not in workload.body["spec"]:
+            yield problem(workload, "spec", "must have template or workloadRef")
         return
     labels = pod_labels(workload)
     selector = workload.body["spec"].get("selector") or {}

@@ -77,7 +77,11 @@ def blame_call(
         if lost := _lost(lane_map, lane, caller, given, got):
             return Blame(lost, has_route=False)
         return Blame(unmatched, table.source, has_route=False)
-    led = [one for one in route.destinations if seen in versions(lane_map.topology.pods_at(one))]
+    led = [
+        one
+        for one in route.destinations
+        if one.weight and seen in versions(lane_map.topology.pods_at(one))
+    ]
     if led and route is plain and not is_baseline:
         return Blame(unmatched, table.source)
     if led:
@@ -93,7 +97,7 @@ def _call(lane_map: LaneMap, app: str, caller: tuple[str, str]) -> Call | None:
     calls = [
         call
         for call in lane_map.topology.calls(caller[0])
-        if app in lane_map.topology.apps_of(call.service)
+        if app in lane_map.topology.reached_by(call)
     ]
     same = [call for call in calls if call.caller.version == caller[1]]
     return next(iter(same or calls), None)

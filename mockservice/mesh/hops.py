@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from mockservice.mesh.alternatives import alternatives
 from mockservice.mesh.model import Note, pairs, selects
 from mockservice.mesh.overrides import Overrides, said_of
 from mockservice.mesh.services import listening
@@ -46,6 +47,10 @@ class _Mock:
     app_by: str
     hosts: frozenset[str]
     """The Services in front of it."""
+    called_as: frozenset[str]
+    """These, and all that stand in for them."""
+    named: str | None = None
+    """The Service that callers name, where others stand in for it."""
     version: str = _NO_VERSION
     version_by: str = ""
     container: Container | None = None
@@ -81,7 +86,6 @@ class Casting:
         self._mocks = [self._mock(one) for one in workloads if one.hop is None]
         for mock in self._mocks:
             mock.container, mock.workload.port, mock.port_by = listening(mock.workload, targets)
-        self._settle_apps()
         self.notes: list[Note] = []
         """What is to be told, filled by `pods`."""
 
@@ -94,7 +98,8 @@ class Casting:
         subsets: Sequence[Subset],
         groups: Iterable[LaneGroup],
         headers: Iterable[str],
-        entries: Iterable[str],
+        gateway: Sequence[RouteTable],
+        calls: Sequence[RouteTable],
     ) -> list[Pod]:
         """All pods.
 
@@ -102,11 +107,20 @@ class Casting:
             subsets: of all Services.
             groups: lane groups, whose lanes give versions their names.
             headers: that rules between pods match, in lower case; mocks carry them.
-            entries: the hosts that the gateway calls.
+            gateway: the routes of the gateway.
+            calls: the routes of the calls between pods.
         """
+        self._settle_apps(self._joined(gateway, calls))
         self._settle_versions(subsets, list(groups))
         self._problems += self._overrides.problems(self._versions())
-        self._settle_calls(list(entries))
+        self._settle_calls(
+            [
+                destination.host
+                for table in gateway
+                for route in table.routes
+                for destination in route.destinations
+            ]
+        )
         lane_headers = ",".join(_to_carry(headers))
         found = []
         mocks = {id(mock.workload): mock for mock in self._mocks}
@@ -141,16 +155,49 @@ class Casting:
         )
         for name in _APP_LABELS:
             if app := labels.get(name):
-                return _Mock(workload, app, f"label {name}", hosts)
-        return _Mock(workload, workload.name, "its name", hosts)
+                return _Mock(workload, app, f"label {name}", hosts, hosts)
+        mock = _Mock(workload, workload.name, "its name", hosts, hosts)
+        if hosts:
+            self._name_by_service([mock])
+        return mock
 
-    def _settle_apps(self) -> None:
+    def _joined(
+        self, gateway: Sequence[RouteTable], calls: Sequence[RouteTable]
+    ) -> list[list[_Mock]]:
+        """The mocks that are versions of one app although they have Services of their own."""
+        found = []
+        for one in alternatives(gateway, calls, self._hosts_called()):
+            mocks = [mock for mock in self._mocks if mock.hosts & one.hosts]
+            for mock in mocks:
+                mock.called_as |= one.hosts
+                mock.named = mock.named or one.named
+            found.append(mocks)
+        return found
+
+    def _hosts_called(self) -> set[str]:
+        """The hosts that workloads call by their names, before it is settled what apps they are."""
+        upstreams = Upstreams(self._services, problems=[], notes=[])
+        found: set[str] = set()
+        for mock in self._mocks:
+            names = {mock.app, *(self._services[host].name for host in mock.hosts)}
+            names |= {f"{name}.{mock.workload.namespace}" for name in names}
+            calls = [one for one in self._overrides.calls if one.app in names]
+            for said in calls or (None,):
+                found |= _hosts_of(upstreams.of(mock.workload, said, mock.container))
+        for workload in self._workloads:
+            if workload.hop is not None:
+                env = dict(workload.hop.env)
+                told = said_of(self._overrides.calls, env.get("app", ""), env.get("version", ""))
+                found |= _hosts_of(upstreams.of(workload, told, workload.hop))
+        return found
+
+    def _settle_apps(self, joined: list[list[_Mock]]) -> None:
         """Where labels do not tell apps apart, or tell one app apart, Services name them."""
         by_hosts = defaultdict(list)
         for mock in self._mocks:
             if mock.hosts:
                 by_hosts[mock.hosts].append(mock)
-        for same in by_hosts.values():
+        for same in (*by_hosts.values(), *joined):
             if len({mock.app for mock in same}) > 1:
                 self._name_by_service(same)
         by_app = defaultdict(list)
@@ -161,17 +208,31 @@ class Casting:
             if len(parts) > 1:
                 for part in parts:
                     self._name_by_service(part)
-        namespaces: defaultdict[str, set[str]] = defaultdict(set)
+        by_app.clear()
         for mock in self._mocks:
-            namespaces[mock.app].add(mock.workload.namespace)
-        for mock in self._mocks:
-            if len(namespaces[mock.app]) > 1:
-                mock.app = f"{mock.app}.{mock.workload.namespace}"
+            by_app[mock.app].append(mock)
+        for same in by_app.values():
+            self._name_by_namespace(same)
+
+    def _name_by_namespace(self, same: list[_Mock]) -> None:
+        """Tell apps of one name apart that are in several namespaces."""
+        parts = _connected(same)
+        is_one = len(parts) == 1 and bool(same[0].hosts)
+        if is_one or len({mock.workload.namespace for mock in same}) == 1:
+            return
+        for part in parts:
+            for mock in part:
+                named = self._services.get(mock.named or "")
+                namespace = mock.workload.namespace if named is None else named.namespace
+                mock.app = f"{mock.app}.{namespace}"
 
     def _name_by_service(self, mocks: list[_Mock]) -> None:
         counts = Counter(host for mock in mocks for host in sorted(mock.hosts))
         # The Service of most of them, and of several the one with the shortest name.
         host = min(counts, key=lambda one: (-counts[one], len(one), one), default=None)
+        named = {mock.named for mock in mocks if mock.named in self._services}
+        if len(named) == 1:
+            host = named.pop()
         for mock in mocks:
             if host is None:
                 mock.app, mock.app_by = mock.workload.name, "its name"
@@ -221,6 +282,10 @@ class Casting:
         if _are_alike(mocks, places):
             for mock in mocks:
                 mock.version, mock.version_by = mock.workload.name, "its name"
+        if _are_alike(mocks, places):
+            for mock in mocks:
+                mock.version = f"{mock.workload.name}.{mock.workload.namespace}"
+                mock.version_by = "its name and namespace"
 
     def _versions(self) -> dict[str, set[str]]:
         """The versions of each app, those of hops included."""
@@ -289,6 +354,10 @@ def _without_sidecar(workload: Workload) -> Note | None:
     return Note(f"{workload}: {workload.without_sidecar}: {text}", workload.source)
 
 
+def _hosts_of(upstreams: Iterable[Upstream]) -> set[str]:
+    return {one.service.host for one in upstreams}
+
+
 def _are_alike(mocks: list[_Mock], places: list[frozenset[str]]) -> bool:
     """Whether two mocks show the same version, and rules lead to them differently."""
     seen: dict[str, frozenset[str]] = {}
@@ -339,11 +408,22 @@ def matched_headers(tables: Iterable[RouteTable], carriers: Iterable[LaneCarrier
     return found | {name for one in carriers for name in (one.trace_header, one.route_header)}
 
 
+def look_at_headers(tables: Iterable[RouteTable]) -> Iterator[Note]:
+    """Notes on the rules between pods that match what no hop passes on, such as `accept`."""
+    for table in tables:
+        for route in table.routes:
+            asked = {name.lower() for match in route.matches for name, _ in match.headers}
+            lost = sorted(name for name in asked if name.encode() in NEVER_CARRIED)
+            if lost:
+                text = f"{route.source} matches {', '.join(lost)}, which mocks never pass on"
+                yield Note(f"{text}: no call of theirs is in a lane that this tells", route.source)
+
+
 def _connected(mocks: list[_Mock]) -> list[list[_Mock]]:
-    """Mocks that have Services in common, directly or by others."""
+    """Mocks that have Services in common, directly, by others or by Services that stand in."""
     parts: list[tuple[set[str], list[_Mock]]] = []
     for mock in mocks:
-        hosts, joined = set(mock.hosts), [mock]
+        hosts, joined = set(mock.called_as), [mock]
         for part in [one for one in parts if not hosts.isdisjoint(one[0])]:
             parts.remove(part)
             hosts |= part[0]

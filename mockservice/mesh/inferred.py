@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mockservice.mesh.lane_map import Lane
     from mockservice.mesh.model import Destination, Mesh, Route
-    from mockservice.mesh.topology import Topology
+    from mockservice.mesh.topology import Call, Topology
 
 
 def inferred_lanes(mesh: Mesh, topology: Topology) -> tuple[list[Lane], str | None, list[Note]]:
@@ -58,11 +58,14 @@ class _Reader:
         notes = [*self._tokens.notes, *self._notes, *settlement.notes]
         return lanes, None if baseline is None else baseline.name, notes
 
+    def _calls_to(self, app: str) -> list[Call]:
+        return [*self._topology.calls_to(app), *self._topology.calls_by_nobody(app)]
+
     def _read_rules(self, draft: Draft) -> None:
         values = dict(draft.values)
         for app in self._topology.apps:
             led: list[Destination] = []
-            for call in self._topology.calls_to(app):
+            for call in self._calls_to(app):
                 table = self._topology.table(call.service)
                 if table is None:
                     continue
@@ -120,18 +123,20 @@ class _Reader:
         led: dict[str, list[Destination]] = {}
         ruled: set[str] = set()
         for app in self._topology.apps:
-            for call in self._topology.calls_to(app):
+            for call in self._calls_to(app):
                 table = self._topology.table(call.service)
                 if table is None:
                     continue
-                if any(m.headers or m.source_labels for r in table.routes for m in r.matches):
-                    ruled.add(app)
                 others = tuple(
                     pair
                     for pair in call.caller.labels
                     if not any(pair in draft.labels for draft in self._drafts)
                 )
                 route = first_route(table.routes, call.request(labels=others))
+                tells = any(m.headers or m.source_labels for r in table.routes for m in r.matches)
+                # Who calls an app decides about labels: nobody's calls do not speak against it.
+                if tells and (route is not None or call.caller.name):
+                    ruled.add(app)
                 if route is not None:
                     led.setdefault(app, []).extend(route.destinations)
         if not led or 2 * len(ruled & led.keys()) < len(ruled):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from mockservice.manifests.checks import check
 from mockservice.manifests.documents import ManifestError, read
+from mockservice.manifests.inventory import kind_of
+from mockservice.manifests.kinds import WORKLOADS
 from mockservice.manifests.kustomization import look_at
 from mockservice.mesh.elsewhere import without_outside
 from mockservice.mesh.errors import RefusedError
@@ -52,7 +54,10 @@ def load(
     mesh = replace(mesh, notes=(*mesh.notes, *outside))
     if strict and (noted := [note.located for note in mesh.notes if not note.informs]):
         raise RefusedError(noted)
-    for needed, found in (("a workload", mesh.pods), ("a route at a Gateway", mesh.gateway)):
+    workload = "a workload"
+    if any(one.body["spec"].get("replicas") == 0 for one in documents if kind_of(one) in WORKLOADS):
+        workload += " with a replica: replicas is 0"
+    for needed, found in ((workload, mesh.pods), ("a route at a Gateway", mesh.gateway)):
         if not found:
             raise RefusedError([f"{', '.join(map(str, paths))}: must hold {needed}"])
     return mesh

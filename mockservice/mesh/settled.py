@@ -96,11 +96,19 @@ class Settlement:
                     owed[app] = replace(baselines, is_own=False)
             elif usual is not None:
                 owed[app] = Owed(usual, is_own=True)
+            elif app in self._topology.entries and (shared := self._shared(app)):
+                owed[app] = Owed(shared, is_own=False)
             elif self._has_routes(app):
                 owed[app] = Owed(frozenset(), is_own=False)
             elif len(everything) == 1:
                 owed[app] = Owed(everything, is_own=False)
         return owed
+
+    def _shared(self, app: str) -> Versions:
+        """The versions of an app that are no lane's own: everybody enters by them."""
+        everything = self._topology.versions(app)
+        owned = [found for one in self._drafts if (found := one.explicit(app))]
+        return everything if len(everything) == 1 else everything.difference(*owned)
 
     def _settled(
         self,

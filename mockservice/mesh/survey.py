@@ -11,6 +11,7 @@ from mockservice.mesh.inferred import inferred_lanes
 from mockservice.mesh.lane_map import Entrance, LaneMap
 from mockservice.mesh.matching import Request, examples, gateway_route
 from mockservice.mesh.model import Note, selects
+from mockservice.mesh.shadowed import shadowed
 from mockservice.mesh.topology import Topology
 
 if TYPE_CHECKING:
@@ -161,12 +162,14 @@ def _without_own_pods(lane_map: LaneMap) -> Iterator[Note]:
 def _unreached(lane_map: LaneMap) -> Iterator[Note]:
     """Pods that no lane is owed."""
     told = set()
+    tables = (*lane_map.mesh.gateway, *lane_map.mesh.calls)
+    unused = {id(route) for table in tables for route, _ in shadowed(table.routes)}
     for app in lane_map.apps:
         for pod in lane_map.topology.pods(app):
             if _is_owed(lane_map, pod) or (app, pod.version) in told:
                 continue
             told.add((app, pod.version))
-            reason = "; ".join(_reasons(lane_map, pod)) or "no lane has it"
+            reason = "; ".join(_reasons(lane_map, pod, unused)) or "no lane has it"
             yield Note(f"{app}({pod.version}) gets no request: {reason}", pod.source)
 
 
@@ -241,8 +244,9 @@ def _without_sidecars(lane_map: LaneMap) -> dict[Note, Note]:
     for pod in lane_map.mesh.pods:
         if (note := pod.without_sidecar) is None:
             continue
-        apps = dict.fromkeys((pod.app, *lane_map.topology.callees(pod.app)))
-        if told := [app for app in apps if is_told_apart(lane_map, app)]:
+        # To be called needs none: the caller's sidecar chooses the pod.
+        callees = lane_map.topology.callees(pod.app)
+        if told := [app for app in callees if is_told_apart(lane_map, app)]:
             text = f"{note.text}, and lanes tell the versions of {_joined(told)} apart"
             found[note] = replace(note, text=text, fails=True)
     return found
@@ -254,8 +258,8 @@ def _is_owed(lane_map: LaneMap, pod: Pod) -> bool:
     return not owed or any(pod.version in one.versions for one in owed)
 
 
-def _reasons(lane_map: LaneMap, pod: Pod) -> Iterator[str]:
-    """Why no lane is owed a pod."""
+def _reasons(lane_map: LaneMap, pod: Pod, unused: set[int]) -> Iterator[str]:
+    """Why no lane is owed a pod; `unused` are the ids of the routes that never apply."""
     for group in lane_map.mesh.lane_groups:
         for declared in group.lanes:
             if selects(declared.labels, pod.labels):
@@ -282,6 +286,8 @@ def _reasons(lane_map: LaneMap, pod: Pod) -> Iterator[str]:
             ]
             if copied and not led:
                 yield f"{copied[0].source} leads only copies to it"
+            elif led and all(id(route) in unused for route in led):
+                yield f"{led[0].source} leads to it, but never applies"
             elif led:
                 yield f"{led[0].source} leads to it, but for no lane that the rules tell"
             else:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from mockservice.mesh.matching import Request
-from mockservice.mesh.model import Destination, selects
+from mockservice.mesh.matching import Request, first_route
+from mockservice.mesh.model import Destination, Pod, selects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mockservice.mesh.model import Match, Mesh, Pairs, Pod, RouteTable, Service
+    from mockservice.mesh.model import Match, Mesh, Pairs, RouteTable, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,17 @@ class Topology:
             app: list(dict.fromkeys(call for pod in pods for call in self._calls_of(pod)))
             for app, pods in self._pods.items()
         }
-        self._callees = {
-            app: list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
-            for app, calls in self._calls.items()
-        }
         self.entries = self._apps_behind_gateway()
         """The apps that the gateway calls."""
+        called = (call.service for calls in self._calls.values() for call in calls)
+        self._named_apps = {app for service in called for app in self.apps_of(service)}
+        self._apps_by_call = {
+            call: self._apps_reached_by(call) for calls in self._calls.values() for call in calls
+        }
+        self._callees = {
+            app: list(dict.fromkeys(one for call in calls for one in self.reached_by(call)))
+            for app, calls in self._calls.items()
+        }
         self.apps = self._in_call_order()
         """All apps, in the order in which a request gets to them; those not called come last."""
         self.reached = self.reached_from(self.entries)
@@ -90,7 +95,18 @@ class Topology:
     def calls_to(self, app: str) -> Iterator[Call]:
         """The calls that get to an app."""
         for calls in self._calls.values():
-            yield from (call for call in calls if app in self.apps_of(call.service))
+            yield from (call for call in calls if app in self.reached_by(call))
+
+    def calls_by_nobody(self, app: str) -> Iterator[Call]:
+        """Calls of an app that nobody calls: its rules tell lanes apart all the same.
+
+        Who calls whom may just not be told yet.
+        """
+        if app in self.entries or any(self.calls_to(app)):
+            return
+        for service in self.services_of(app):
+            nobody = Pod("", service.namespace, labels=(), env=(), port=0)
+            yield Call(nobody, service, "/", service.name, next(iter(service.ports), 80))
 
     def calls_of(self, app: str, version: str) -> list[Call]:
         """The calls that a pod of an app's version makes, in the order of its setting.
@@ -106,7 +122,11 @@ class Topology:
         if name is None:
             return self._callees.get(app, [])
         calls = [call for call in self.calls(app) if self.is_named(call, name)]
-        return list(dict.fromkeys(one for call in calls for one in self.apps_of(call.service)))
+        return list(dict.fromkeys(one for call in calls for one in self.reached_by(call)))
+
+    def reached_by(self, call: Call) -> list[str]:
+        """The apps that a call gets to: those behind its Service, and where its routes lead."""
+        return self._apps_by_call[call]
 
     def reached_from(self, apps: Iterable[str]) -> frozenset[str]:
         """These apps and all that their calls can get to, by whatever rule."""
@@ -210,6 +230,21 @@ class Topology:
                 query = f"?{parts.query}" if parts.query else ""
                 path = f"{parts.path or '/'}{query}"
                 yield Call(pod, service, path, parts.netloc, port)
+
+    def _apps_reached_by(self, call: Call) -> list[str]:
+        """The apps behind a call's Service, and those to which a route of it leads by its path.
+
+        An app that is called by its own name or by the gateway is not among the latter: a route of
+        another host that leads to it is a slip.
+        """
+        found = self.apps_of(call.service)
+        table = self.table(call.service)
+        route = None if table is None else first_route(table.routes, call.request())
+        if route is None:
+            return found
+        known = {*found, *self._named_apps, *self.entries}
+        led = [pod.app for one in route.destinations if one.weight for pod in self.pods_at(one)]
+        return [*found, *dict.fromkeys(app for app in led if app not in known)]
 
     def _apps_behind_gateway(self) -> list[str]:
         return list(

@@ -28,10 +28,11 @@ from mockservice.mesh.errors import RefusedError
 from mockservice.mesh.fields import Fields
 from mockservice.mesh.gaps import look_at_routes, services_without_pods, without_pods
 from mockservice.mesh.headless import headless_calls
-from mockservice.mesh.hops import Casting, matched_headers
+from mockservice.mesh.hops import Casting, look_at_headers, matched_headers
 from mockservice.mesh.model import Mesh, Pod
 from mockservice.mesh.overrides import Overrides
 from mockservice.mesh.services import read_service
+from mockservice.mesh.shadowed import look_at_order
 from mockservice.mesh.virtual_services import read_virtual_service, route_tables
 from mockservice.mesh.workloads import read_workload
 
@@ -290,18 +291,16 @@ class _Translation:
             found = look_at_routes(tables, self._services, self._subsets, called)
             self._problems += found[0]
             self._notes += found[1]
+            self._notes += look_at_order(tables)
+        self._notes += look_at_headers(calls)
         calls, told = headless_calls(calls, self._services)
         self._notes += told
         pods = self._casting.pods(
             self._subsets,
             self._lane_groups,
             matched_headers(calls, self._carriers),
-            [
-                destination.host
-                for table in self._gateway
-                for route in table.routes
-                for destination in route.destinations
-            ],
+            self._gateway,
+            calls,
         )
         if self._problems:
             raise RefusedError(list(dict.fromkeys(self._problems)))

@@ -120,7 +120,10 @@ class Verification:
         return f", which tell a share that is {max(told) * 100:.0f} points off"
 
     def verdicts(self) -> list[Verdict]:
-        """Each verdict over all entrances: it fails where it fails for one of them."""
+        """Each verdict over all entrances: it fails where it fails for one of them.
+
+        Every error but those of cases makes a verdict fail.
+        """
         by_name: dict[str, list[tuple[Entered, Verdict]]] = {}
         for one in self.entered:
             for verdict in one.findings.verdicts:
@@ -128,8 +131,12 @@ class Verification:
         verdicts = {name: _together(name, parts) for name, parts in by_name.items()}
         if leaks := tuple(problem.text for problem in _leak_problems(self._all)):
             verdicts[ISOLATION] = Verdict(ISOLATION, False, leaks)
+        for problem in self.problems():
+            if problem.level == "error" and problem.about != CASES:
+                known = verdicts.get(problem.about)
+                verdicts[problem.about] = _failed(problem, known, problem in self.remarks)
         order = (ISOLATION, PROPAGATION, SPLIT, REACH, HEALTH)
-        return [verdicts[name] for name in order if name in verdicts]
+        return [verdicts[name] for name in dict.fromkeys((*order, *verdicts)) if name in verdicts]
 
     def lanes(self) -> Iterator[LaneSummary]:
         """What each lane came to, in the order of the map."""
@@ -231,6 +238,15 @@ def _together(name: str, parts: list[tuple[Entered, Verdict]]) -> Verdict:
         for reason in verdict.reasons
     }
     return Verdict(name, holds, tuple(reasons))
+
+
+def _failed(problem: Problem, verdict: Verdict | None, is_remark: bool) -> Verdict:
+    """A verdict that an error is about: it fails, and a remark is among its reasons."""
+    if verdict is None or (verdict.holds is not False and (is_remark or verdict.holds)):
+        return Verdict(problem.about, False, (problem.text,))
+    if is_remark and problem.text not in verdict.reasons:
+        return Verdict(problem.about, False, (*verdict.reasons, problem.text))
+    return verdict
 
 
 def _placed(one: Entered, name: str, reason: str) -> str:

@@ -155,6 +155,21 @@ def test_a_rollout_takes_its_pods_from_a_deployment(tmp_path: Path) -> None:
         mesh_of(tmp_path, rollout)
 
 
+def test_a_rollout_without_pods_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "own.yaml", workload("web", "Rollout") | {"spec": {}})
+    with pytest.raises(RefusedError, match=r"Rollout web: spec: must have template or workloadRef"):
+        load([file])
+
+
+def test_workloads_without_replicas_are_told_as_such(tmp_path: Path) -> None:
+    one = workload("web")
+    one["spec"]["replicas"] = 0
+    with pytest.raises(RefusedError, match=r"must hold a workload with a replica: replicas is 0$"):
+        load([write(tmp_path / "own.yaml", one)])
+    with pytest.raises(RefusedError, match=r"must hold a workload$"):
+        load([write(tmp_path / "own.yaml", service("web", selector={"app": "web"}))])
+
+
 def test_where_labels_do_not_tell_apps_apart_their_services_do(tmp_path: Path) -> None:
     name = {"app.kubernetes.io/name": "shop"}
     objects = []

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from email.message import Message
     from pathlib import Path
 
+    from mockservice.verify.verification import Verification
     from tests.verify.shop import Json
 
 LEAK = "front(base) -> cart(blue) -> price(base) -> stock(base)"
@@ -330,6 +331,93 @@ async def test_junit_has_a_test_for_each_lane_verdict_and_case(tmp_path: Path) -
     }
     assert tests[-1].get("file") == str(file)
     assert tests[-1].get("line") == "5"
+
+
+def gone(_: int, headers: Message) -> Answer:
+    return answer("front(base)", headers, 503)
+
+
+def without_lane_header(_: int, headers: Message) -> Answer:
+    blue = headers.get("x-lane") == "blue"
+    del headers["x-lane"]
+    return answer(IN_BLUE if blue else IN_BASE, headers)
+
+
+def spread(number: int, headers: Message) -> Answer:
+    return answer(f"front(base) -> cart({'base' if number % 4 else 'blue'})", headers)
+
+
+def without_entrance_of_blue() -> list[Json]:
+    """The shop whose gateway takes away the header that names the lane."""
+    objects = shop()
+    (entrance,) = [one for one in objects if one["spec"].get("http") and "gateways" in one["spec"]]
+    entrance["spec"]["http"][0]["headers"] = {"request": {"remove": ["x-lane"]}}
+    return objects
+
+
+REMARKS = [
+    Problem("error", about, "seen beside the requests")
+    for about in ("isolation", "propagation", "split", "reach", "health")
+]
+
+
+@pytest.mark.parametrize(
+    ("objects", "answers", "about"),
+    [
+        (shop, sound, None),
+        (split_shop, split(0.15), None),
+        (without_lanes, sound, None),
+        (shop, leaking, "isolation"),
+        (without_lanes, spread, "isolation"),
+        (shop, gone, "health"),
+        (shop, without_lane_header, "propagation"),
+        (split_shop, split(0.9), "split"),
+        (without_entrance_of_blue, sound, "reach"),
+    ],
+)
+async def test_all_that_is_written_agrees_on_whether_lanes_hold(
+    objects: Callable[[], list[Json]],
+    answers: Callable[[int, Message], Answer],
+    about: str | None,
+    tmp_path: Path,
+) -> None:
+    verification = await verified(tmp_path, objects(), answers)
+    assert verification.hold is (about is None)
+    if about is not None:
+        assert about in {one.about for one in verification.problems() if one.level == "error"}
+    assert_agreement(verification)
+    for remark in REMARKS:
+        assert_agreement(replace(verification, remarks=(remark,)))
+        assert_agreement(replace(verification, remarks=(replace(remark, level="note"),)))
+    assert_agreement(replace(verification, entered=()))
+
+
+async def test_all_that_is_written_agrees_on_whether_cases_hold(tmp_path: Path) -> None:
+    file = tmp_path / "cases.yaml"
+    file.write_text(CASES)
+    assert_agreement(await verified(tmp_path, shop(), sound, read_cases(file)))
+
+
+def assert_agreement(verification: Verification) -> None:
+    """Text, JSON, annotations and JUnit all tell failures, or none of them does."""
+    holds = verification.hold
+    problems = verification.problems()
+    errors = [one for one in problems if one.level == "error"]
+    data = verification.to_json()
+    judged = [
+        one["holds"] or (one["holds"] is None and one["name"] != "isolation")
+        for one in (*data["verdicts"], *data["cases"])
+    ]
+    (suite,) = ET.fromstring(junit(verification))
+    annotated = [one for one in problems if github.annotation(one).startswith("::error ")]
+    assert holds is not bool(errors)
+    assert data["hold"] is holds
+    assert all(judged) is holds
+    assert (suite.get("failures") == "0") is holds
+    assert len(annotated) == len(errors)
+    failures = "".join(one.text or "" for one in suite.iter("failure"))
+    for remark in verification.remarks:
+        assert (remark.text in failures) is (remark.level == "error")
 
 
 def test_junit_of_lanes_that_do_not_start_is_an_error() -> None:
