@@ -28,6 +28,7 @@ from yarl import URL
 
 from mockservice.chain import JSON_TYPE, MAX_HOPS, TEXT_TYPE, Chain, Failure, Hop
 from mockservice.lanes.errors import LanesError
+from mockservice.mesh.overrides import proxy_port
 from mockservice.propagation import (
     HOPS_HEADER,
     NEVER_CARRIED,
@@ -50,9 +51,6 @@ _Target = tuple[str, str]
 """Method and URL of a call, without its query."""
 _Counted = TypeVar("_Counted", str, _Target)
 
-PROXY_OFFSET: Final = 10000
-"""What the port of its proxy has more than that of the process; less, where that is too much."""
-_MAX_PORT: Final = 65535
 _LOOPBACK: Final = "127.0.0.1"
 _MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes of an answer to the process that are read at most."""
@@ -144,8 +142,7 @@ class Replacement:
         self.url = url
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
-        offset = PROXY_OFFSET if self._port + PROXY_OFFSET <= _MAX_PORT else -PROXY_OFFSET
-        self.proxy_url = f"http://{_LOOPBACK}:{self._port + offset}"
+        self.proxy_url = f"http://{_LOOPBACK}:{proxy_port(url)}"
         """What the `http_proxy` of the process must be."""
         self.joined: list[Joined] = []
         self.outside: Counter[str] = Counter()

@@ -382,11 +382,11 @@ def test_services_without_pods_are_told_and_run(tmp_path: Path) -> None:
     assert notes(mesh)[1:] == [
         "Service web: spec.sessionAffinity: no effect, as in Istio",
         "Service other: spec.selector: none: what is behind it is not among the manifests, and"
-        " calls of it get 503",
-        "Service out: spec.externalName: leads out of the mesh: calls of it get 503 here",
+        " calls to it get 503",
+        "Service out: spec.externalName: leads out of the mesh: calls to it get 503 here",
         "Service dns: spec.ports[1].protocol: UDP is left out: a mesh does not route it",
         "Service db has no pods: no pod in namespace default has the label cnpg.io/cluster;"
-        " calls of it get 503",
+        " calls to it get 503",
     ]
 
 
