@@ -56,6 +56,7 @@ def run(
         try:
             cases = [] if cases_file is None else read_cases(cases_file)
             lanes = LocalLanes(paths, strict=strict, recursive=recursive, overrides=overrides)
+            lanes.read()
             verification = asyncio.run(_until_signal(lanes, cases))
         except RefusedError as error:
             problems = error.problems
