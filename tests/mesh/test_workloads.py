@@ -473,3 +473,11 @@ def test_the_known_fields_are_those_of_kubernetes() -> None:
     assert {name: sorted(names) for name, names in known.items()} == {
         name: fields(name) for name in known
     }
+
+
+def test_an_image_may_have_a_variable_called_app(tmp_path: Path) -> None:
+    """A hop has the variable `version` too, or calls an upstream by `upstream_url`."""
+    own = workload("web", env=[{"name": "app", "value": "shop"}])
+    hop = workload("cart", env=[{"name": n, "value": "v1"} for n in ("app", "version")])
+    mesh = mesh_of(tmp_path, service("web"), own, service("cart", (80, 8000)), hop)
+    assert [env(pod)["app"] for pod in mesh.pods] == ["web", "v1"]
