@@ -160,9 +160,11 @@ class ForkServer:
                 continue
             self._forks[pid] = Fork(pid)
             started = self._starting.get(said["number"])
-            # Who is no longer waited for ends with the others.
             if started is not None and not started.done():
                 started.set_result(self._forks[pid])
+            else:
+                # Nobody waits for it any more, so nobody would end it.
+                self._forks[pid].send_signal(signal.SIGKILL)
         self._reading = None
         self.close()
         # Nobody would tell of their end any more.

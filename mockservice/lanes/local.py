@@ -86,7 +86,7 @@ class LocalLanes:
         recursive: whether folders in folders are read too.
         overrides: what else there is to know of the workloads.
 
-    Raises, from `async with`:
+    Raises, from `read` or else from `async with`:
         RefusedError: the manifests are invalid or not supported.
         LanesError: a pod or Envoy does not start.
     """
@@ -110,6 +110,7 @@ class LocalLanes:
         self._load = partial(load, strict=strict, recursive=recursive, overrides=overrides)
         self._replacements: dict[str, Replacement] = {}
         self._chains: dict[str, Chain] = {}
+        self._read: Mesh | None = None
         self._mesh = Mesh()
         self._lane_map = read_lane_map(self._mesh)
         self._moving = asyncio.Lock()
@@ -117,12 +118,20 @@ class LocalLanes:
         self._joins = AsyncExitStack()
         self._joining = asyncio.Lock()
 
+    def read(self) -> None:
+        """Read the manifests before `async with` does.
+
+        Standard input may let wait: while it is read, a signal handler of asyncio would not run.
+        """
+        self._read = self._load(self.paths)
+
     async def __aenter__(self) -> Self:
-        mesh = self._load(self.paths)
+        mesh = self._read or self._load(self.paths)
         async with AsyncExitStack() as exits:
             folder = Path(tempfile.mkdtemp(prefix="lanes-"))
             self._processes = Processes(folder, self._log)
             exits.callback(self._processes.close)
+            exits.push_async_callback(self._processes.stop)
             self._network = Network()
             exits.callback(self._network.close)
             self._port = self._network.gateway_port(self._port)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from mockservice.lanes.errors import LanesError
 from mockservice.lanes.fork_server import ForkServer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from mockservice.lanes.fork_server import Fork
@@ -100,29 +102,54 @@ class Processes:
 
     def __init__(self, folder: Path, log: Log) -> None:
         self._log = log
-        self._guard = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", "-c", _GUARD, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            process_group=0,
-        )
-        self._fork_server = ForkServer(self._guard.pid)
+        self._started: list[Child] = []
+        with _may_open_too_many_files("the first process"):
+            self._guard = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-I", "-S", "-c", _GUARD, str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                process_group=0,
+            )
+            self._fork_server = ForkServer(self._guard.pid)
 
     async def start(
         self, name: str, command: list[str], env: Mapping[str, str], logged: bool = True
     ) -> Child:
-        """Start a process with only these environment variables."""
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=self._guard.pid,
-            limit=_MAX_LINE,
-        )
+        """Start a process with only these environment variables.
+
+        Raises:
+            LanesError: too many files are open.
+        """
+        starting = asyncio.create_task(self._start(name, command, env, logged))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # asyncio itself would leave a process behind, and notice its end when it is too late.
+            await asyncio.wait({starting})
+            raise
+
+    async def _start(
+        self, name: str, command: list[str], env: Mapping[str, str], logged: bool
+    ) -> Child:
+        with _may_open_too_many_files(name):
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                process_group=self._guard.pid,
+                limit=_MAX_LINE,
+            )
         assert process.stdout is not None
-        return Child(name, process, process.stdout, self._log if logged else _drop)
+        child = Child(name, process, process.stdout, self._log if logged else _drop)
+        self._started = [*(one for one in self._started if one.is_running), child]
+        return child
+
+    async def stop(self) -> None:
+        """Kill what has been started with `start` and still runs, and wait for its end."""
+        for child in self._started:
+            await child.stop(grace=0)
 
     async def start_pod(self, name: str, env: Mapping[str, str]) -> Child:
         """Start a hop with only these environment variables.
@@ -130,7 +157,8 @@ class Processes:
         Raises:
             LanesError: it cannot be started.
         """
-        reading, writing = os.pipe()
+        with _may_open_too_many_files(name):
+            reading, writing = os.pipe()
         output = asyncio.StreamReader(limit=_MAX_LINE)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(output), os.fdopen(reading, "rb", 0)
@@ -150,3 +178,15 @@ class Processes:
         if self._guard.stdin is not None:
             self._guard.stdin.close()
         self._guard.wait()
+
+
+@contextmanager
+def _may_open_too_many_files(name: str) -> Iterator[None]:
+    """Say what to do where a process cannot be started because too many files are open."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        advice = "allow more with ulimit -n, or run fewer replicas"
+        raise LanesError(f"{name} does not start: too many open files; {advice}") from None

@@ -14,20 +14,30 @@ headers it sends. What it calls on its own is told apart as far as that can be: 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+    web,
+)
 from multidict import CIMultiDict
 from yarl import URL
 
 from mockservice.chain import JSON_TYPE, MAX_HOPS, TEXT_TYPE, Chain, Failure, Hop
 from mockservice.lanes.errors import LanesError
+from mockservice.mesh.overrides import proxy_port
 from mockservice.propagation import (
     HOPS_HEADER,
     NEVER_CARRIED,
@@ -50,9 +60,6 @@ _Target = tuple[str, str]
 """Method and URL of a call, without its query."""
 _Counted = TypeVar("_Counted", str, _Target)
 
-PROXY_OFFSET: Final = 10000
-"""What the port of its proxy has more than that of the process; less, where that is too much."""
-_MAX_PORT: Final = 65535
 _LOOPBACK: Final = "127.0.0.1"
 _MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes of an answer to the process that are read at most."""
@@ -61,6 +68,10 @@ _MAX_CHAINS: Final = 1000
 _MAX_REASON: Final = 200
 _CONNECT_TIMEOUT: Final = 2.0
 _SHUTDOWN_TIMEOUT: Final = 1.0
+_LEFT_TIMEOUT: Final = 10.0
+"""Seconds that the process gets to answer a request that nobody waits for any more."""
+_NO_LOG: Final = logging.Logger(__name__, logging.CRITICAL + 1)
+"""The answer tells what is wrong with a request: aiohttp need not do so with a traceback."""
 
 _HOPS: Final = HOPS_HEADER.decode()
 _REMAINING: Final = REMAINING_HEADER.decode()
@@ -144,8 +155,7 @@ class Replacement:
         self.url = url
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
-        offset = PROXY_OFFSET if self._port + PROXY_OFFSET <= _MAX_PORT else -PROXY_OFFSET
-        self.proxy_url = f"http://{_LOOPBACK}:{self._port + offset}"
+        self.proxy_url = f"http://{_LOOPBACK}:{proxy_port(url)}"
         """What the `http_proxy` of the process must be."""
         self.joined: list[Joined] = []
         self.outside: Counter[str] = Counter()
@@ -157,6 +167,8 @@ class Replacement:
         self._services: frozenset[str] = frozenset()
         self._lane_headers: frozenset[str] = frozenset()
         self._has_answered = False
+        self._is_asked = False
+        """Whether it is to answer a request that belongs to no lane."""
         self._propagation = Propagation()
         self._chains = chains
         self._turn = asyncio.Lock()
@@ -237,8 +249,27 @@ class Replacement:
             return True
         return False
 
+    async def answers(self, timeout: float) -> bool:
+        """Whether the process answers a request within so many seconds, in whatever way.
+
+        OPTIONS changes nothing (RFC 9110 sections 9.2.1 and 9.3.7).
+        """
+        self._is_asked = True
+        try:
+            async with asyncio.timeout(timeout), self._client.options(f"{self.url}/"):
+                return True
+        except TimeoutError:
+            return False
+        except (ClientError, OSError):
+            # It is not silent. What is wrong shows in the answers of the lanes.
+            return True
+        finally:
+            self._is_asked = False
+
     async def _answer(self, joined: Joined, request: web.BaseRequest) -> web.StreamResponse:
         """Let the process answer a request that gets to one of its pods."""
+        if not request.raw_path.startswith("/"):
+            return web.Response(status=400, text="a request must be for a path\n")
         passed = tuple(filter(None, request.headers.get(_HOPS, "").split(",")))
         if joined.hop_id in passed or len(passed) >= MAX_HOPS:
             failure = Failure(joined.pod.app, "loop", "already in this chain")
@@ -254,8 +285,13 @@ class Replacement:
         self._has_answered = True
         start = perf_counter()
         async with self._turn_of(visit):
+            forwarding = asyncio.create_task(self._forward(request, visit, start))
             try:
-                status, response = await self._forward(request, visit, start)
+                status, response = await asyncio.shield(forwarding)
+            except asyncio.CancelledError:
+                # The client has left, but what the process still calls belongs to its request.
+                await _end_within(_LEFT_TIMEOUT, forwarding)
+                raise
             except (ClientError, OSError) as error:
                 failure = Failure(joined.pod.app, "unreachable", self._reason(error))
                 return _as_chain(request, 502, Chain(error=failure))
@@ -393,6 +429,8 @@ class Replacement:
 
     def _count_on_its_own(self, call: _Target) -> None:
         """Count a call that is made while no request is in flight."""
+        if self._is_asked:
+            return
         if not self._has_answered:
             _count(self._on_its_own, call)
         elif self._on_its_own[call] < _HABIT:
@@ -414,14 +452,30 @@ class Replacement:
             visit.chains.setdefault(outline, chain)
 
     def _reason(self, error: Exception) -> str:
-        if isinstance(error, OSError):
+        if isinstance(error, ClientConnectorError):
             return f"nothing listens at {self.url}"
-        return f"{self.url} does not answer: {error or type(error).__name__}"[:_MAX_REASON]
+        reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else error
+        return f"{self.url} does not answer: {reason or type(error).__name__}"[:_MAX_REASON]
+
+
+async def _end_within(timeout: float, task: asyncio.Task[Any]) -> None:
+    """Let a task end by itself, or cancel it after so many seconds."""
+    try:
+        await asyncio.wait({task}, timeout=timeout)
+    finally:
+        task.cancel()
 
 
 async def _listen(handler: _Handler, ip: str, port: int) -> web.ServerRunner:
-    # A client that leaves gives up its turn.
-    server = web.Server(handler, handler_cancellation=True, access_log=None)
+    server = web.Server(
+        handler,
+        # Nobody waits for a turn on behalf of a client that has left.
+        handler_cancellation=True,
+        access_log=None,
+        logger=_NO_LOG,
+        # A body goes on as it is.
+        auto_decompress=False,
+    )
     runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:
@@ -447,8 +501,7 @@ def _wants_chain(request: web.BaseRequest) -> bool:
     """Whether a chain is asked for: by a hop or a probe, and not by another replaced process."""
     if _KEY in request.headers:
         return False
-    agent = request.headers.get("User-Agent", "")
-    return _HOPS in request.headers or agent.startswith("mockservice/")
+    return _HOPS in request.headers or _REMAINING in request.headers
 
 
 def _as_chain(request: web.BaseRequest, status: int, chain: Chain) -> web.Response:

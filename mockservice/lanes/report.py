@@ -198,8 +198,9 @@ def _replacing(running: LocalPod) -> dict[str, str]:
 def _replaced(replacement: Replacement) -> str:
     """What answers in place of which pods, and how it is to be started."""
     pods = (f"{one.pod.app}({one.pod.version})" for one in replacement.joined)
-    names = ", ".join(dict.fromkeys(pods))
-    return f"{names} is {replacement.url}; start it with http_proxy={replacement.proxy_url}"
+    names = list(dict.fromkeys(pods))
+    said = f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {replacement.url}"
+    return f"{said}; start it with http_proxy={replacement.proxy_url}"
 
 
 def _lane_table(lane_map: LaneMap) -> Table:

@@ -46,7 +46,15 @@ def run(
         overrides=overrides,
     )
     edits = Watch(paths, recursive) if watch else None
-    return asyncio.run(_until_signal(_run(lanes, edits, report, with_page), report))
+    try:
+        lanes.read()
+        return asyncio.run(_until_signal(_run(lanes, edits, report, with_page), report))
+    except RefusedError as error:
+        report.problems("refused", error.problems)
+        return 2
+    except LanesError as error:
+        report.problems("failed", [str(error)])
+        return 1
 
 
 async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report) -> int:
@@ -65,12 +73,6 @@ async def _until_signal(running: Coroutine[None, None, NoReturn], report: Report
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     try:
         await lanes
-    except RefusedError as error:
-        report.problems("refused", error.problems)
-        return 2
-    except LanesError as error:
-        report.problems("failed", [str(error)])
-        return 1
     except asyncio.CancelledError:
         report.stopped()
     return 0

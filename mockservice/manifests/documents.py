@@ -92,6 +92,11 @@ class Document:
         return str(self.body["metadata"]["name"])
 
     @property
+    def is_named_later(self) -> bool:
+        """Whether the name is only a `metadata.generateName`, which the cluster completes."""
+        return bool(self.name == self.body["metadata"].get("generateName"))
+
+    @property
     def namespace(self) -> str:
         """The `metadata.namespace`, by default `default`; empty for cluster-scoped kinds."""
         if self.kind in _CLUSTER_SCOPED:
@@ -132,18 +137,22 @@ def read(paths: Iterable[Path], *, recursive: bool = False) -> list[Document]:
             files.setdefault(file if file == STANDARD_INPUT else file.resolve(), file)
     if len(files) > MAX_FILES:
         raise ManifestError(f"{len(files)} manifest files: must be at most {MAX_FILES}")
-    documents: dict[tuple[str, str, str, str], Document] = {}
+    documents: list[Document] = []
+    defined: dict[tuple[str, str, str, str], Document] = {}
     for file in files.values():
         for document in _read_file(file):
+            documents.append(document)
+            if document.is_named_later:
+                continue
             group = document.api_version.rpartition("/")[0]
             key = (group, document.kind, document.namespace, document.name)
-            if first := documents.get(key):
+            if first := defined.get(key):
                 raise ManifestError(
                     f"{document.where()}: must be defined only once;"
                     f" it is already defined in {first.path}:{first.line}"
                 )
-            documents[key] = document
-    return list(documents.values())
+            defined[key] = document
+    return documents
 
 
 def folders(path: Path, recursive: bool) -> list[Path]:
@@ -181,8 +190,13 @@ def _files(path: Path, recursive: bool) -> list[Path]:
         if path.is_file():
             return [path]
     except OSError as error:
-        raise ManifestError(f"{path}: {_reason(error)}") from None
+        raise unreadable(path, error) from None
     raise ManifestError(f"{path}: no such file or folder")
+
+
+def unreadable(path: Path, error: OSError) -> ManifestError:
+    """Say why a path cannot be read."""
+    return ManifestError(f"{path}: {(error.strerror or str(error)).lower()}")
 
 
 def read_nodes(path: Path) -> Iterator[tuple[yaml.Node, Any]]:
@@ -239,6 +253,9 @@ def _read_nodes(
 def _text(path: Path) -> str:
     try:
         if path == STANDARD_INPUT:
+            # There is none where the caller has closed it.
+            if sys.stdin is None:
+                raise ManifestError(f"{path}: standard input is closed")
             most = MAX_INPUT
             data = sys.stdin.buffer.read(most + 1)
         else:
@@ -249,7 +266,7 @@ def _text(path: Path) -> str:
             raise ManifestError(f"{path}: must be at most {most} bytes")
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise ManifestError(f"{path}: {_reason(error)}") from None
+        raise unreadable(path, error) from None
     except UnicodeDecodeError:
         raise ManifestError(f"{path}: must be UTF-8 text") from None
 
@@ -266,7 +283,7 @@ def _read_file(path: Path) -> Iterator[Document]:
 def _documents(path: Path, node: yaml.Node, body: Any) -> Iterator[Document]:
     place = f"{path}:{node.start_mark.line + 1}"
     if not isinstance(node, yaml.MappingNode) or not isinstance(body, dict):
-        raise ManifestError(f"{place}: must be a Kubernetes object, not {_shown(body)}")
+        raise ManifestError(f"{place}: must be a Kubernetes object, not {shown_value(body)}")
     if body.get("kind") != "List":
         yield _document(path, node, body)
         return
@@ -276,7 +293,7 @@ def _documents(path: Path, node: yaml.Node, body: Any) -> Iterator[Document]:
     for item, item_body in zip(items.value, body["items"], strict=True):
         if not isinstance(item, yaml.MappingNode):
             line = item.start_mark.line + 1
-            shown = _shown(item_body)
+            shown = shown_value(item_body)
             raise ManifestError(f"{path}:{line}: must be a Kubernetes object, not {shown}")
         yield _document(path, item, item_body)
 
@@ -297,7 +314,8 @@ def _document(path: Path, node: yaml.MappingNode, body: dict[str, Any]) -> Docum
     for name, value in required.items():
         if not isinstance(value, str) or not value:
             at = line_of(node, name)
-            reason = "must be set" if value is None else f"must be a string, not {_shown(value)}"
+            shown = f"must be a string, not {shown_value(value)}"
+            reason = "must be set" if value is None else shown
             raise ManifestError(f"{path}:{at}: {name}: {reason}")
     return Document(path, line, body, node)
 
@@ -395,11 +413,8 @@ def _child(node: yaml.MappingNode, name: str) -> yaml.Node | None:
     return children.get(name)
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
-def _shown(value: object) -> str:
+def shown_value(value: object) -> str:
+    """A value as messages show it."""
     match value:
         case None:
             return "null"

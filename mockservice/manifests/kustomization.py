@@ -17,6 +17,8 @@ from mockservice.manifests.documents import (
     line_of,
     manifests_in,
     read_nodes,
+    shown_value,
+    unreadable,
 )
 
 if TYPE_CHECKING:
@@ -44,14 +46,18 @@ def look_at(paths: Iterable[Path], *, recursive: bool) -> Iterator[str]:
     """Yield a problem for each folder that only Kustomize can read.
 
     Raises:
-        ManifestError: a kustomization cannot be read or is not valid YAML.
+        ManifestError: a folder or a kustomization cannot be read, or is not valid YAML.
     """
     for path in paths:
-        for folder in folders(path, recursive):
-            for file in (folder / name for name in KUSTOMIZATIONS):
-                if file.is_file() and (found := _reason(folder, file)):
-                    place, reason = found
-                    yield f"{place}: {reason}; pass - and pipe in: kubectl kustomize {folder}"
+        folder = path
+        try:
+            for folder in folders(path, recursive):
+                for file in (folder / name for name in KUSTOMIZATIONS):
+                    if file.is_file() and (found := _reason(folder, file)):
+                        place, reason = found
+                        yield f"{place}: {reason}; pass - and pipe in: kubectl kustomize {folder}"
+        except OSError as error:
+            raise unreadable(folder, error) from None
 
 
 def _reason(folder: Path, file: Path) -> tuple[str, str] | None:
@@ -64,16 +70,25 @@ def _reason(folder: Path, file: Path) -> tuple[str, str] | None:
         for name, value in body.items():
             place = f"{file}:{line_of(node, name)}: {name}"
             if name == "resources":
-                if reason := _resources(folder, value, is_plain):
+                if not _is_list_of_names(value):
+                    shown = f", not {shown_value(value)}" if not isinstance(value, list) else ""
+                    raise ManifestError(f"{place}: must be a list of strings{shown}")
+                if reason := _resources(folder, value or [], is_plain):
                     return place, reason
             elif name not in skipped and value:
                 return place, "changes the manifests"
     return None
 
 
-def _resources(folder: Path, resources: Any, is_plain: bool) -> str | None:
+def _is_list_of_names(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _resources(folder: Path, resources: list[str], is_plain: bool) -> str | None:
     files = {file.name for file in manifests_in(folder)}
-    listed = [str(one).removeprefix("./") for one in resources or ()]
+    listed = [one.removeprefix("./") for one in resources]
     for one in listed:
         if one not in files:
             return f"{one} is no file of this folder"

@@ -10,11 +10,12 @@ from mockservice.manifests.hosts import host_of
 from mockservice.manifests.inventory import (
     Inventory,
     containers,
+    kind_of,
     pod_labels,
     selects,
     unmatched,
 )
-from mockservice.manifests.kinds import SERVICE
+from mockservice.manifests.kinds import POD, SERVICE
 from mockservice.manifests.problems import Problem, one_of, problem
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _is_mistaken(
 
 
 def _check_upstream(inventory: Inventory, workload: Document) -> Iterator[Problem]:
-    at = "spec" if workload.kind == "Pod" else "spec.template.spec"
+    at = "spec" if kind_of(workload) == POD else "spec.template.spec"
     for number, container in enumerate(containers(workload)):
         for index, variable in enumerate(container.get("env") or []):
             if variable["name"] != "upstream_url":

@@ -70,8 +70,9 @@ class Container:
 
     @property
     def is_hop(self) -> bool:
-        """Whether it is made for mockservice."""
-        return not {"app", "upstream_url"}.isdisjoint(dict(self.env))
+        """Whether it is made for mockservice. Others may have a variable `app` too."""
+        names = dict(self.env).keys()
+        return "upstream_url" in names or {"app", "version"} <= names
 
 
 def read_container(container: Fields, facts: PodFacts) -> Container:

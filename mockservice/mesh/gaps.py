@@ -56,7 +56,7 @@ def services_without_pods(services: Mapping[str, Service], pods: Iterable[Pod]) 
             continue
         labels = [dict(pod.labels) for pod in own]
         reason = unmatched(dict(service.selector), labels, f"in namespace {service.namespace}")
-        yield Note(f"Service {service.name} has no pods: {reason}; calls of it get 503")
+        yield Note(f"Service {service.name} has no pods: {reason}; calls to it get 503")
 
 
 def without_pods(

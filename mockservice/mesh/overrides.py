@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -18,8 +20,13 @@ _CALLS: Final = "APP=SERVICE,... or APP/VERSION=SERVICE,... or a file of such li
 _REPLACE: Final = (
     "APP=URL or APP/VERSION=URL with a URL such as http://127.0.0.1:9000, without a path"
 )
-MAX_FILE: Final = 1024 * 1024
-"""Size of a file of calls, in bytes."""
+_HOST: Final = re.compile(r"(?=.{1,253}$)[\w-]{1,63}(\.[\w-]{1,63})*\.?", re.ASCII)
+"""The name of a host, or an IPv4 address (RFC 1123 section 2.1)."""
+_PROXY_OFFSET: Final = 10000
+"""What the port of its proxy has more than that of a process; less, where that is too much."""
+_MAX_PORT: Final = 65535
+_HERE: Final = frozenset({"127.0.0.1", "localhost"})
+"""Hosts whose ports are those of the proxies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +64,40 @@ class Overrides:
         for one in (*self.calls, *self.replaced):
             kind = one.option.partition(" ")[0]
             if seen.setdefault((kind, one.app, one.version), one) is not one:
-                yield f"{one}: must be said only once of {_named(one.app, one.version)}"
+                yield f"{one}: must be said only once for {_named(one.app, one.version)}"
             elif one.app not in apps:
                 yield f"{one}: there is no app {one.app!r}; {one_of(one.app, apps)}"
             elif one.version is not None and one.version not in apps[one.app]:
                 allowed = one_of(one.version, apps[one.app])
                 yield f"{one}: {one.app} has no version {one.version!r}; {allowed}"
+        processes = {one.value.rstrip("/"): one for one in self.replaced}
+        for (url, one), (other_url, other) in combinations(processes.items(), 2):
+            if ports := _clash(url, other_url):
+                yield (
+                    f"{other}: must have another port than {one.text!r}:"
+                    f" both need port {min(ports)} for the process or for its proxy"
+                )
 
 
 def said_of(overrides: Iterable[Override], app: str, version: str) -> Override | None:
     """What counts for a version of an app: what is said of it or, else, of all versions."""
     found = [one for one in overrides if one.app == app and one.version in (None, version)]
     return max(found, key=lambda one: one.version is not None, default=None)
+
+
+def proxy_port(url: str) -> int:
+    """The port of the proxy for what the process at a URL calls."""
+    port = urlsplit(url).port or 80
+    return port + (_PROXY_OFFSET if port + _PROXY_OFFSET <= _MAX_PORT else -_PROXY_OFFSET)
+
+
+def _clash(url: str, other: str) -> set[int]:
+    """The ports that two processes, or their proxies, cannot both have."""
+    ports = {proxy_port(url)} & {proxy_port(other)}
+    for process, proxy in ((urlsplit(url), proxy_port(other)), (urlsplit(other), proxy_port(url))):
+        if process.hostname in _HERE and (process.port or 80) == proxy:
+            ports.add(proxy)
+    return ports
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +123,7 @@ def add_replace(parser: argparse.ArgumentParser) -> None:
         type=replacement,
         action="append",
         default=[],
-        help="send the calls of an app to a process that you run: see docs/lanes.md",
+        help="let a process that you run answer for an app: see docs/lanes.md",
     )
 
 
@@ -110,6 +139,9 @@ def calls(text: str) -> tuple[Override, ...]:
     """Read an argument of `--calls`."""
     if "=" in text:
         return (_override("--calls", text, _CALLS),)
+    # It takes YAML along, for which a probe without manifests does not wait.
+    from mockservice.manifests.documents import MAX_FILE
+
     try:
         with Path(text).open("rb") as file:
             data = file.read(MAX_FILE + 1)
@@ -135,12 +167,22 @@ def replacement(text: str) -> Override:
     try:
         url = urlsplit(found.value)
         port = url.port
+        is_host = _is_host(url.hostname or "")
     except ValueError:
         raise refused from None
-    rest = (url.path.strip("/"), url.query, url.fragment, url.username or url.password or "")
-    if url.scheme != "http" or not url.hostname or any(rest) or port == 0:
+    has_more = url.path.strip("/") or not {"?", "#", "@"}.isdisjoint(found.value)
+    if url.scheme != "http" or not is_host or has_more or port == 0:
         raise refused
     return found
+
+
+def _is_host(text: str) -> bool:
+    """Whether a process can be at that host.
+
+    Raises:
+        ValueError: it is no IPv6 address, but looks like one.
+    """
+    return ip_address(text).version == 6 if ":" in text else bool(_HOST.fullmatch(text))
 
 
 def _override(option: str, text: str, allowed: str) -> Override:

@@ -48,10 +48,10 @@ def read_service(
         selector = spec.pairs("selector")
         is_headless = spec.text("clusterIP") == "None"
         if spec.text("externalName"):
-            spec.note("externalName", "leads out of the mesh: calls of it get 503 here")
+            spec.note("externalName", "leads out of the mesh: calls to it get 503 here")
             selector = ()
         elif not selector:
-            reason = "none: what is behind it is not among the manifests, and calls of it get 503"
+            reason = "none: what is behind it is not among the manifests, and calls to it get 503"
             spec.note("selector", reason)
         if spec.text("sessionAffinity", "None") != "None":
             spec.note("sessionAffinity", "no effect, as in Istio")
@@ -83,7 +83,7 @@ def read_service(
         for port, _, target, missed in elsewhere:
             at, pod = missed[0].port, next(iter(missed[0].pods()), missed[0])
             if is_reached and missed == behind:
-                reason = f"{target!r}: pods listen only at {at} here; calls of it get 503"
+                reason = f"{target!r}: pods listen only at {at} here; calls to it get 503"
                 port.note("targetPort", reason)
             else:
                 port.refuse("targetPort", f"{target!r}: must be {at}, the port of {pod}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from mockservice.verify.cases import Case
 
 _UP_TIMEOUT: Final = 10.0
-"""Seconds that a process gets to listen which answers in place of pods."""
+"""Seconds that a process gets to listen, and to answer, which answers in place of pods."""
 _POLL: Final = 0.1
 
 
@@ -56,6 +55,7 @@ def run(
         try:
             cases = [] if cases_file is None else read_cases(cases_file)
             lanes = LocalLanes(paths, strict=strict, recursive=recursive, overrides=overrides)
+            lanes.read()
             verification = asyncio.run(_until_signal(lanes, cases))
         except RefusedError as error:
             problems = error.problems
@@ -132,22 +132,26 @@ async def _verify(lanes: LocalLanes, cases: list[Case]) -> Verification:
 
 
 async def until_up(replacements: list[Replacement]) -> None:
-    """Wait until all processes listen that answer in place of pods.
+    """Wait until all processes listen that answer in place of pods, and answer one request.
 
     Raises:
         LanesError: one does not, within a while.
     """
     for replacement in replacements:
-        with suppress(TimeoutError):
+        named = ", ".join(dict.fromkeys(one.pod.app for one in replacement.joined))
+        try:
             async with asyncio.timeout(_UP_TIMEOUT):
                 while not await replacement.is_up():
                     await asyncio.sleep(_POLL)
-                continue
-        named = ", ".join(dict.fromkeys(one.pod.app for one in replacement.joined))
-        raise LanesError(
-            f"--replace: {named}: nothing listens at {replacement.url} within {_UP_TIMEOUT:g} s;"
-            f" start it with http_proxy={replacement.proxy_url}"
-        )
+        except TimeoutError:
+            raise LanesError(
+                f"--replace: {named}: nothing listens at {replacement.url} within"
+                f" {_UP_TIMEOUT:g} s; start it with http_proxy={replacement.proxy_url}"
+            ) from None
+        if not await replacement.answers(_UP_TIMEOUT):
+            raise LanesError(
+                f"--replace: {named}: {replacement.url} answers no request within {_UP_TIMEOUT:g} s"
+            )
 
 
 def without_calls(replacements: list[Replacement], lane_map: LaneMap) -> Iterator[Problem]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import socket
-from contextlib import asynccontextmanager
+import struct
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,7 @@ from mockservice.lanes.replacement import Replacement
 from mockservice.lanes.report import JsonReport, TextReport
 from mockservice.mesh.model import Pod
 from mockservice.mesh.overrides import Overrides, replacement
+from mockservice.probe.load import Load, send
 from mockservice.verify import run
 from mockservice.verify.run import beside_lanes, until_up, verify, without_calls
 from tests.lanes.building import set_env, write
@@ -47,7 +51,10 @@ class Cart:
     beside: str | None = None
     """What it calls too, without any header."""
     status: int = 200
+    delay: float = 0.0
+    """Seconds before it calls its upstream."""
     received: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     """What its upstream has answered."""
     at_once: int = 0
@@ -63,10 +70,12 @@ class Cart:
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
         self.received.append(dict(request.headers))
+        self.bodies.append(await request.read())
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         headers = {name: request.headers[name] for name in self.carried if name in request.headers}
         text = ""
+        await asyncio.sleep(self.delay)
         for url, sent in ((self.upstream, headers), (self.beside, {})):
             if url is not None:
                 async with (
@@ -111,6 +120,11 @@ async def verified(lanes: LocalLanes) -> Verification:
     return await verify(lanes.gateway_url, lanes.lane_map)
 
 
+def inbound_of_blue(lanes: LocalLanes) -> str:
+    (blue,) = [one for one in lanes.pods if one.pod.name == "cart-blue-0"]
+    return f"http://{blue.place.ip}:{blue.place.inbound}"
+
+
 async def test_a_process_that_is_not_there_is_named(lanes: LocalLanes, cart: Cart) -> None:
     states = {one.pod.name: one.state for one in lanes.pods}
     assert states["cart-base-0"] == states["cart-blue-0"] == "down"
@@ -128,7 +142,7 @@ async def test_its_address_and_that_of_its_proxy_are_told(
     lanes: LocalLanes, cart: Cart, capsys: pytest.CaptureFixture[str]
 ) -> None:
     TextReport(quiet=True).running("ready", lanes)
-    told = f"cart(base), cart(blue) is {cart.url}; start it with http_proxy={cart.proxy}"
+    told = f"cart(base), cart(blue) are {cart.url}; start it with http_proxy={cart.proxy}"
     assert told in capsys.readouterr().out.splitlines()
     JsonReport(quiet=True).running("ready", lanes)
     pods = json.loads(capsys.readouterr().out)["pods"]
@@ -176,8 +190,7 @@ async def test_lanes_hold_where_it_carries_the_header(lanes: LocalLanes, cart: C
 
 
 async def test_others_get_its_own_answer(lanes: LocalLanes, cart: Cart) -> None:
-    (blue,) = [one for one in lanes.pods if one.pod.name == "cart-blue-0"]
-    inbound = f"http://{blue.place.ip}:{blue.place.inbound}"
+    inbound = inbound_of_blue(lanes)
     async with cart.running(), aiohttp.ClientSession() as client:
         for status in (200, 404):
             cart.status = status
@@ -187,6 +200,58 @@ async def test_others_get_its_own_answer(lanes: LocalLanes, cart: Cart) -> None:
             assert answer["items"] == [1, 2]
             assert '"app": "price"' in answer["price"]
     assert cart.received[0]["Host"] == inbound.removeprefix("http://")
+
+
+async def test_a_body_goes_on_as_it_is(lanes: LocalLanes, cart: Cart) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    async with (
+        cart.running(),
+        aiohttp.ClientSession() as client,
+        client.post(inbound_of_blue(lanes), data=gzip.compress(b"more"), headers=headers) as answer,
+    ):
+        assert answer.status == 200
+    # Its own server has decompressed it.
+    assert cart.bodies == [b"more"]
+
+
+async def test_a_probe_gets_a_chain_whichever_user_agent_it_has(
+    lanes: LocalLanes, cart: Cart
+) -> None:
+    load = Load(f"{inbound_of_blue(lanes)}/", requests=1, headers=(("user-agent", "Mobile"),))
+    async with cart.running(), aclosing(send(load)) as results:
+        (result,) = [one async for one in results]
+    assert [hop.app for hop in result.chain.hops] == ["cart", "price", "stock"]
+    assert cart.received[0]["User-Agent"] == "Mobile"
+
+
+async def test_a_client_that_leaves_does_not_take_the_turn_along(
+    lanes: LocalLanes, cart: Cart
+) -> None:
+    cart.delay = 1.0
+    async with cart.running(), aiohttp.ClientSession() as client:
+        timeout = aiohttp.ClientTimeout(total=0.3)
+        with pytest.raises(TimeoutError):
+            await client.get(inbound_of_blue(lanes), timeout=timeout)
+        async with client.get(inbound_of_blue(lanes)) as response:
+            assert response.status == 200
+    assert (len(cart.received), cart.most_at_once) == (2, 1)
+
+
+async def test_what_is_no_request_gets_400_and_no_traceback(
+    lanes: LocalLanes, cart: Cart, caplog: pytest.LogCaptureFixture
+) -> None:
+    (blue,) = [one for one in lanes.pods if one.pod.name == "cart-blue-0"]
+    proxy = ("127.0.0.1", cart.port + 10000)
+    for address, request in (
+        (proxy, b"GET http://price:8000/ HTTP/1.1\r\n\r\n"),
+        (proxy, b"GET http://price:99999/ HTTP/1.1\r\nHost: price\r\n\r\n"),
+        ((blue.place.ip, blue.place.port), b"OPTIONS * HTTP/1.1\r\nHost: cart\r\n\r\n"),
+    ):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(request)
+        assert (await reader.readline()).split()[1] == b"400"
+        writer.close()
+    assert not caplog.records
 
 
 async def test_what_fails_behind_it_or_in_it_is_told(lanes: LocalLanes, cart: Cart) -> None:
@@ -248,7 +313,7 @@ class Joined:
 
     async def chain(self) -> str:
         """The hops of a request of lane blue."""
-        headers = {"User-Agent": "mockservice/0", "x-lane": "blue"}
+        headers = {"x-mock-hops-remaining": "256", "x-lane": "blue"}
         async with (
             aiohttp.ClientSession(headers=headers) as client,
             client.get(self.url) as response,
@@ -345,8 +410,35 @@ async def test_verify_does_not_wait_for_ever(
         f"--replace: cart: nothing listens at {cart.url} within 0.1 s;"
         f" start it with http_proxy={cart.proxy}"
     )
+    monkeypatch.undo()
     async with cart.running():
         await until_up(lanes.replacements)
+
+
+async def test_verify_asks_a_process_for_an_answer_before_all_others(
+    lanes: LocalLanes, cart: Cart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_UP_TIMEOUT", 1.0)
+    with socket.create_server(("127.0.0.1", cart.port)), pytest.raises(LanesError) as refused:
+        await until_up(lanes.replacements)
+    assert str(refused.value) == f"--replace: cart: {cart.url} answers no request within 1 s"
+
+
+async def test_a_process_that_resets_connections_is_told_from_one_that_is_not_there(
+    lanes: LocalLanes, cart: Cart
+) -> None:
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    async with (
+        await asyncio.start_server(reset, "127.0.0.1", cart.port),
+        aiohttp.ClientSession() as client,
+        client.get(f"{lanes.gateway_url}/shop") as response,
+    ):
+        text = await response.text()
+    assert f"cart(unreachable: {cart.url} does not answer: " in text
 
 
 async def test_an_edit_moves_it_to_the_new_pods(lanes: LocalLanes, cart: Cart) -> None:

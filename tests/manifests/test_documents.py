@@ -46,10 +46,22 @@ def test_standard_input_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert read([Path("-")]) == []
 
 
+def test_standard_input_may_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert _refusal(Path("-")) == "-: standard input is closed"
+
+
 def test_an_object_may_have_the_beginning_of_a_name_only(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: migrate-}\n")
     assert [document.name for document in read([file])] == ["migrate-"]
+
+
+def test_the_cluster_tells_objects_with_the_same_beginning_of_a_name_apart(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    job = "apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: migrate-}\n"
+    file.write_text(f"{job}---\n{job}")
+    assert [document.line for document in read([file])] == [1, 5]
 
 
 @pytest.mark.parametrize("name", ["kustomization.yaml", "kustomization.yml", "Kustomization"])

@@ -78,6 +78,34 @@ def test_a_kustomization_must_be_one(tmp_path: Path) -> None:
         told(tmp_path, "- a\n")
 
 
+@pytest.mark.parametrize(
+    ("resources", "end"),
+    [("5", ", not 5"), ("a.yaml", ", not 'a.yaml'"), ("{a: b}", ", not an object"), ("[5]", "")],
+)
+def test_its_resources_must_be_a_list_of_strings(resources: str, end: str, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError) as refused:
+        told(tmp_path, f"resources: {resources}\n")
+    place = f"{tmp_path}/kustomization.yaml:1: resources"
+    assert str(refused.value) == f"{place}: must be a list of strings{end}"
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_folder_that_may_not_be_read_is_named(
+    recursive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "sub" if recursive else tmp_path
+    told(folder, _LISTED)
+
+    # Root may read all.
+    def refuse(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.is_file", refuse)
+    with pytest.raises(ManifestError) as refused:
+        list(look_at([tmp_path], recursive=recursive))
+    assert str(refused.value) == f"{folder if not recursive else tmp_path}: permission denied"
+
+
 def test_the_folders_with_lanes_are_read_as_files() -> None:
     folders = {path.parent for path in K8S.rglob("*-route.yaml")} | {K8S / "workloads"}
     assert list(look_at(sorted(folders), recursive=False)) == []

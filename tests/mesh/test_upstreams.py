@@ -256,7 +256,7 @@ def test_what_is_said_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as refused:
         mesh_of(tmp_path, workload("web"), *OTHERS, calls_of=("web=db", "web=orders"))
     assert refused.value.problems == [
-        "--calls: 'web=orders': must be said only once of web",
+        "--calls: 'web=orders': must be said only once for web",
     ]
 
 
@@ -299,11 +299,48 @@ def test_a_file_has_a_line_for_each_app(tmp_path: Path) -> None:
         "cart=https://127.0.0.1:9000",
         "cart=http://127.0.0.1:9000/cart",
         "cart=http://127.0.0.1:x",
+        "cart=http://127.0.0.1:9000?",
+        "cart=http://127.0.0.1:9000#",
+        "cart=http://me@127.0.0.1:9000",
+        "cart=http://a b:9000",
+        "cart=http://a..b:9000",
+        f"cart=http://{'a' * 64}:9000",
+        f"cart=http://{'a.' * 127}:9000",
+        "cart=http://[::1",
     ],
 )
 def test_what_replaces_an_app_is_a_url(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r"must be APP=URL or APP/VERSION=URL"):
         replacement(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost:9000", "http://cart_1.shop.:9000/", "http://[::1]:9000", "http://10.0.0.7"],
+)
+def test_it_may_be_at_any_host(url: str) -> None:
+    assert replacement(f"cart={url}").value == url
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "port"),
+    [
+        ("http://127.0.0.1:9000", "http://127.0.0.1:19000", 19000),
+        ("http://127.0.0.1:60000", "http://127.0.0.1:50000", 50000),
+        ("http://localhost:9000", "http://127.0.0.1:9000/", 19000),
+        ("http://127.0.0.1:9000", "http://10.0.0.7:19000", None),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000/", None),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9001", None),
+    ],
+)
+def test_ports_that_clash_are_refused(one: str, other: str, port: int | None) -> None:
+    overrides = Overrides(replaced=(replacement(f"web={one}"), replacement(f"db={other}")))
+    problem = (
+        f"--replace: 'db={other}': must have another port than 'web={one}':"
+        f" both need port {port} for the process or for its proxy"
+    )
+    problems = list(overrides.problems({"web": ["v1"], "db": ["v1"]}))
+    assert problems == ([problem] if port else [])
 
 
 def test_a_replaced_app_has_one_pod_of_each_workload(tmp_path: Path) -> None:

@@ -397,11 +397,11 @@ def test_services_without_pods_are_told_and_run(tmp_path: Path) -> None:
     assert notes(mesh)[1:] == [
         "Service web: spec.sessionAffinity: no effect, as in Istio",
         "Service other: spec.selector: none: what is behind it is not among the manifests, and"
-        " calls of it get 503",
-        "Service out: spec.externalName: leads out of the mesh: calls of it get 503 here",
+        " calls to it get 503",
+        "Service out: spec.externalName: leads out of the mesh: calls to it get 503 here",
         "Service dns: spec.ports[1].protocol: UDP is left out: a mesh does not route it",
         "Service db has no pods: no pod in namespace default has the label cnpg.io/cluster;"
-        " calls of it get 503",
+        " calls to it get 503",
     ]
 
 
@@ -488,3 +488,11 @@ def test_the_known_fields_are_those_of_kubernetes() -> None:
     assert {name: sorted(names) for name, names in known.items()} == {
         name: fields(name) for name in known
     }
+
+
+def test_an_image_may_have_a_variable_called_app(tmp_path: Path) -> None:
+    """A hop has the variable `version` too, or calls an upstream by `upstream_url`."""
+    own = workload("web", env=[{"name": "app", "value": "shop"}])
+    hop = workload("cart", env=[{"name": n, "value": "v1"} for n in ("app", "version")])
+    mesh = mesh_of(tmp_path, service("web"), own, service("cart", (80, 8000)), hop)
+    assert [env(pod)["app"] for pod in mesh.pods] == ["web", "v1"]

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -142,6 +143,30 @@ def test_a_signal_ends_all_that_runs(number: int, tmp_path: Path) -> None:
     assert errors == "mockservice verify: stopped by a signal\n"
     assert not any(map(is_running, children))
     assert [path.name for path in tmp_path.iterdir()] == ["shop.yaml"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["verify", "lanes"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait_for_standard_input(verb: str, number: int) -> None:
+    process = subprocess.Popen([*COMMAND[:-1], verb, "-"], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+
+    def ends() -> bool:
+        # Python does not notice one that comes just before the read.
+        process.send_signal(number)
+        return process.poll() is not None
+
+    try:
+        # More than a pipe holds: when it is written, the process has begun to read.
+        process.stdin.write(b"# nothing yet\n" * 20_000)
+        wait_until(ends)
+        assert process.returncode == 128 + number
+    finally:
+        process.kill()
+        process.wait()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 @pytest.fixture
