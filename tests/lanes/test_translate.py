@@ -531,7 +531,7 @@ def test_a_port_for_something_else_is_told(tmp_path: Path) -> None:
     assert mesh.services[1].ports == (8000, 8001)
     assert mesh.services[1].unserved_ports == (8001,)
     assert notes_of(mesh) == [
-        "Service mockb: spec.ports[1].targetPort: 9090: pods listen only at 8000 here; calls of it"
+        "Service mockb: spec.ports[1].targetPort: 9090: pods listen only at 8000 here; calls to it"
         " get 503"
     ]
 
