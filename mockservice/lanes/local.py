@@ -268,10 +268,11 @@ class LocalLanes:
                 self._changed()
 
     def _tell_headers(self) -> None:
-        """Let the replacements of pods tell of all headers that rules match."""
+        """Let the replacements of pods know all headers that rules match, and all Services."""
         names = matched_headers(self._mesh.calls, self._mesh.carriers)
         for replacement in self._replacements.values():
             replacement.carry(names)
+            replacement.know(service.host for service in self._mesh.services)
 
     async def _launch(self, running: LocalPod) -> None:
         """Start a pod's process and wait until it is ready.

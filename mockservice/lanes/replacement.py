@@ -7,17 +7,19 @@ headers that it received, and with the chains that its calls came back with:
     caller -> sidecar -> here -> process -> here (its http_proxy) -> sidecar -> upstream
 
 The process answers one request at a time. What it calls meanwhile belongs to that request, whatever
-headers it sends.
+headers it sends. What it calls on its own is told apart as far as that can be: see
+`_Visit.own_chains`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
 
     _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+_Target = tuple[str, str]
+"""Method and URL of a call, without its query."""
+_Counted = TypeVar("_Counted", str, _Target)
+
 PROXY_OFFSET: Final = 10000
 """What the port of its proxy has more than that of the process; less, where that is too much."""
 _MAX_PORT: Final = 65535
@@ -58,6 +64,10 @@ _SHUTDOWN_TIMEOUT: Final = 1.0
 
 _HOPS: Final = HOPS_HEADER.decode()
 _REMAINING: Final = REMAINING_HEADER.decode()
+_HABIT: Final = 2
+"""Calls of one target before the first request that show a habit, such as a check of health."""
+_MAX_TARGETS: Final = 100
+"""Targets that are counted, at most."""
 _KEY: Final = "x-mock-replaced"
 """Asks another replaced process for its own answer, and names the chain that belongs to it."""
 _OWN: Final = frozenset({_HOPS, _REMAINING, _KEY})
@@ -83,6 +93,27 @@ class _Visit:
     """What its calls came back with, each kind once."""
     hosts: set[str] = field(default_factory=set)
     """What it called, as it names them, in lower case."""
+    outside: dict[str, Chain] = field(default_factory=dict)
+    """The same of its calls of hosts that are no Service."""
+    habitual: dict[tuple[_Target, str], Chain] = field(default_factory=dict)
+    """The same of calls without a lane header that the process also makes on its own."""
+    other_hosts: set[str] = field(default_factory=set)
+    """The hosts of calls that it makes only while it answers."""
+    with_lane: set[_Target] = field(default_factory=set)
+    """What it calls with a lane header."""
+
+    def own_chains(self) -> tuple[Chain, ...]:
+        """What the calls that belong to the request came back with, once all of them are known.
+
+        A call that the process also makes on its own is left out if the request has another one of
+        the same host. If it has none, a service that drops the lane would hide behind it.
+        """
+        counted = {
+            outline: chain
+            for (target, outline), chain in self.habitual.items()
+            if target in self.with_lane or _host(target[1]) not in self.other_hosts
+        }
+        return tuple((counted | self.chains).values())
 
 
 @dataclass(slots=True)
@@ -117,6 +148,15 @@ class Replacement:
         self.proxy_url = f"http://{_LOOPBACK}:{self._port + offset}"
         """What the `http_proxy` of the process must be."""
         self.joined: list[Joined] = []
+        self.outside: Counter[str] = Counter()
+        """Calls by host that is no Service."""
+        self._on_its_own: Counter[_Target] = Counter()
+        """Calls before the first request."""
+        self._unrelated: Counter[_Target] = Counter()
+        """Calls later on while no request was in flight, but for those that are a habit."""
+        self._services: frozenset[str] = frozenset()
+        self._lane_headers: frozenset[str] = frozenset()
+        self._has_answered = False
         self._propagation = Propagation()
         self._chains = chains
         self._turn = asyncio.Lock()
@@ -153,7 +193,23 @@ class Replacement:
 
     def carry(self, lane_headers: Iterable[str]) -> None:
         """Tell of these headers too, in lower case, whether they were received."""
-        self._propagation = Propagation(lane_headers)
+        self._lane_headers = frozenset(lane_headers)
+        self._propagation = Propagation(self._lane_headers)
+
+    def know(self, services: Iterable[str]) -> None:
+        """Tell calls of these hosts, which are full names, from calls that leave the mesh."""
+        parts = (host.split(".") for host in services)
+        self._services = frozenset(
+            ".".join(names[:count]) for names in parts for count in range(1, len(names) + 1)
+        )
+
+    def without_request(self) -> tuple[list[str], list[str]]:
+        """The URLs of Services that it calls on its own by habit, and that it called so later."""
+        habits = [call for call, count in self._on_its_own.items() if count >= _HABIT]
+        return (
+            list(dict.fromkeys(url for _, url in habits if _host(url) in self._services)),
+            list(dict.fromkeys(url for _, url in self._unrelated if _host(url) in self._services)),
+        )
 
     async def join(self, pod: Pod, place: Place) -> Joined:
         """Answer in place of a pod from now on."""
@@ -195,6 +251,7 @@ class Replacement:
             int(remaining[:9]) if remaining.isascii() and remaining.isdigit() else None,
         )
         joined.requests += 1
+        self._has_answered = True
         start = perf_counter()
         async with self._turn_of(visit):
             try:
@@ -202,8 +259,9 @@ class Replacement:
             except (ClientError, OSError) as error:
                 failure = Failure(joined.pod.app, "unreachable", self._reason(error))
                 return _as_chain(request, 502, Chain(error=failure))
-        joined.calls += len(visit.chains)
-        joined.hosts |= visit.hosts
+        joined.calls += len(visit.own_chains())
+        if len(joined.hosts) < _MAX_TARGETS:
+            joined.hosts |= visit.hosts
         if response is not None:
             return response
         return _as_chain(request, status, self._chain(visit, request, status, start))
@@ -261,7 +319,10 @@ class Replacement:
             for name, value in request.raw_headers
             if self._propagation.carries(name.lower())
         ]
-        chains = tuple(visit.chains.values())
+        chains = visit.own_chains()
+        if status >= 300:
+            # Then that it got no answer there may be why.
+            chains += tuple(visit.outside.values())
         hop = Hop(
             visit.pod.app,
             visit.pod.version,
@@ -284,6 +345,9 @@ class Replacement:
             text = f"this is the http_proxy of {self.url}: it takes calls of http URLs only\n"
             return web.Response(status=501, text=text)
         visit = self._visits[-1] if self._visits else None
+        call = (request.method, target.partition("?")[0])
+        if visit is None:
+            self._count_on_its_own(call)
         if visit is None and not self.joined:
             return web.Response(status=503, text="no pod is replaced\n")
         place = self.joined[0].place if visit is None else visit.place
@@ -296,9 +360,11 @@ class Replacement:
             headers[_HOPS] = ",".join(visit.passed)
             if visit.remaining is not None:
                 headers[_REMAINING] = str(max(0, visit.remaining - 1))
-        host = urlsplit(target).hostname or target
-        if visit is not None:
+        host = _host(target)
+        if visit is not None and len(visit.hosts) < _MAX_TARGETS:
             visit.hosts.add(host)
+        if self._services and host not in self._services:
+            _count(self.outside, host)
         try:
             async with self._client.request(
                 request.method,
@@ -319,10 +385,33 @@ class Replacement:
             chain = self._chains.pop(answer.headers.get(_KEY, ""), None)
             if chain is None:
                 chain = _read(host, answer.status, answer.content_type, bytes(body))
-            visit.chains.setdefault(_outline(chain), chain)
+            has_lane = any(name in request.headers for name in self._lane_headers)
+            self._count_call(visit, call, chain, has_lane=has_lane)
         return web.Response(
             status=answer.status, headers=_end_to_end(answer.headers), body=bytes(body)
         )
+
+    def _count_on_its_own(self, call: _Target) -> None:
+        """Count a call that is made while no request is in flight."""
+        if not self._has_answered:
+            _count(self._on_its_own, call)
+        elif self._on_its_own[call] < _HABIT:
+            _count(self._unrelated, call)
+
+    def _count_call(self, visit: _Visit, call: _Target, chain: Chain, *, has_lane: bool) -> None:
+        """Count a call that is made while a request is in flight."""
+        host, outline = _host(call[1]), _outline(chain)
+        is_habit = self._on_its_own[call] >= _HABIT
+        if has_lane:
+            visit.with_lane.add(call)
+        if not is_habit:
+            visit.other_hosts.add(host)
+        if host not in self._services:
+            visit.outside.setdefault(outline, chain)
+        elif is_habit and not has_lane:
+            visit.habitual.setdefault((call, outline), chain)
+        else:
+            visit.chains.setdefault(outline, chain)
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, OSError):
@@ -341,6 +430,17 @@ async def _listen(handler: _Handler, ip: str, port: int) -> web.ServerRunner:
         await runner.cleanup()
         raise
     return runner
+
+
+def _host(url: str) -> str:
+    """The host of a URL that a call is for, in lower case."""
+    return urlsplit(url).hostname or url
+
+
+def _count(counts: Counter[_Counted], one: _Counted) -> None:
+    """Count one of few."""
+    if one in counts or len(counts) < _MAX_TARGETS:
+        counts[one] += 1
 
 
 def _wants_chain(request: web.BaseRequest) -> bool:

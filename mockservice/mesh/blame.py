@@ -74,7 +74,7 @@ def blame_call(
     is_baseline = lane.name == lane_map.baseline
     unmatched = f"no rule of {table.source} matches {lane.token or 'the request'}"
     if route is None:
-        if lost := _lost(lane, caller, given, got):
+        if lost := _lost(lane_map, lane, caller, given, got):
             return Blame(lost, has_route=False)
         return Blame(unmatched, table.source, has_route=False)
     led = [
@@ -87,7 +87,7 @@ def blame_call(
     if led:
         return _led(lane_map, lane, route, led[0])
     # The rules would lead it where it is owed: it did not look like a request of the lane.
-    if lost := _lost(lane, caller, given, got):
+    if lost := _lost(lane_map, lane, caller, given, got):
         return Blame(lost, plain.source if plain else table.source, has_route=plain is not None)
     return Blame(f"{route.source} did not lead there", route.source)
 
@@ -104,15 +104,26 @@ def _call(lane_map: LaneMap, app: str, caller: tuple[str, str]) -> Call | None:
 
 
 def _lost(
+    lane_map: LaneMap,
     lane: Lane,
     caller: tuple[str, str],
     given: Mapping[str, str] | None,
     got: Mapping[str, str] | None,
 ) -> str | None:
-    """Where the header that names the lane got lost, if it did."""
-    if not lane.headers or got is None or lane.is_asked_by(got):
+    """Where the header that names the lane got lost, or another one came in, if it did."""
+    if got is None:
         return None
     hop = f"{caller[0]}({caller[1]})"
+    other = lane_map.lane_by_headers(got)
+    if (
+        given is not None
+        and other is not None
+        and other is not lane
+        and not other.is_asked_by(given)
+    ):
+        return f"the call of {hop} came with {other.token}, which {hop} had not received"
+    if not lane.headers or lane.is_asked_by(got):
+        return None
     if given is not None and not lane.is_asked_by(given):
         return f"the call of {hop} came without {lane.token}, which {hop} had not received"
     return f"{hop} did not pass on {lane.token}"

@@ -141,7 +141,8 @@ def _note(kind: str, found: list[Document]) -> Note:
     elif kind == CONFIG_MAP:
         effect = "no pod takes variables from it"
     text = f"{found[0].kind} {names}{more}: left out; {effect}"
-    return Note(text, found[0].source("kind"))
+    is_harmless = kind not in _MAY_CHANGE_LANES
+    return Note(text, found[0].source("kind"), changes_no_lanes=is_harmless)
 
 
 def _config_maps_of_pods(documents: Iterable[Document]) -> Iterator[tuple[str, str]]:

@@ -341,7 +341,8 @@ class Casting:
             yield Note(f"{workload}: {_told(mock, replaced_by)}", workload.source, informs=True)
         left_out = [*workload.left_out, *others, *without]
         if left_out:
-            yield Note(f"{workload}: left out: {', '.join(left_out)}", workload.source)
+            text = f"{workload}: left out: {', '.join(left_out)}"
+            yield Note(text, workload.source, changes_no_lanes=not without)
         if (note := _without_sidecar(workload)) is not None:
             yield note
 

@@ -229,7 +229,9 @@ class LaneMap:
             return asked.name
         # Where labels of the caller decide, a request is in the lane of its first hop.
         owners = [lane.name for lane in self.lanes if lane.labels and first and lane.owns(*first)]
-        return owners[0] if len(owners) == 1 else self.baseline
+        if len(owners) == 1:
+            return owners[0]
+        return None if self._fits_other_rule(request.headers) else self.baseline
 
     def weights(self, request: Request) -> dict[str, float]:
         """The weights of the lanes that a request enters, as the gateway's routes have them.
@@ -276,6 +278,8 @@ class LaneMap:
             one.name == destination.subset and one.labels for one in self.lanes
         ):
             return destination.subset
+        if self._fits_other_rule(kept):
+            return None
         by_headers = any(one.headers for one in self.lanes)
         if not by_headers or (sets_lane and len(route.destinations) > 1):
             found = self._lane_of_pods(destination)
@@ -291,6 +295,16 @@ class LaneMap:
             ):
                 return None
         return self.baseline
+
+    def _fits_other_rule(self, headers: Mapping[str, str]) -> bool:
+        """Whether a rule between pods asks for these headers, of which no lane could be made."""
+        return any(
+            match.headers
+            and all(fits(text, headers.get(name.lower())) for name, text in match.headers)
+            for table in self.mesh.calls
+            for route in table.routes
+            for match in route.matches
+        )
 
     def _spread(self, destination: Destination) -> list[Share]:
         """The parts of a destination whose pods are of several lanes, where their labels decide."""

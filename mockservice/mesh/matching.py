@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from mockservice.mesh.model import Match, Text, selects
+from mockservice.mesh.regexes import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -100,30 +101,14 @@ def _parameter(query: str, name: str) -> str | None:
 
 def example(text: Text) -> str | None:
     """A value that fits, or None where no simple one does."""
-    if text.kind == "present":
-        return "any"
-    if text.kind != "regex":
-        return text.value
-    simple = text.value.removeprefix("^").removesuffix("$")
-    for part in (".*", ".+", "(?i)"):
-        simple = simple.replace(part, "x" if part == ".+" else "")
-    # Of alternatives the first will do: `(v2|v3)`.
-    simple = re.sub(r"\((?:\?:)?([^()|]*)(?:\|[^()]*)?\)", r"\1", simple)
-    simple = re.sub(r"\\(\W)", r"\1", simple)
-    return simple if fits(text, simple) else None
+    return next(iter(examples(text)), None)
 
 
 def examples(text: Text) -> list[str]:
     """Values that fit: one for each alternative of a regular expression such as `^(v2|beta)$`."""
-    first = example(text)
-    found = [] if first is None else [first]
-    if text.kind == "regex" and (group := re.search(r"\((?:\?:)?([^()]*\|[^()]*)\)", text.value)):
-        for part in group[1].split("|"):
-            pattern = f"{text.value[: group.start()]}{part}{text.value[group.end() :]}"
-            value = example(Text("regex", pattern))
-            if value is not None and fits(text, value):
-                found.append(value)
-    return list(dict.fromkeys(found))
+    if text.kind == "present":
+        return ["any"]
+    return values_of(text.value) if text.kind == "regex" else [text.value]
 
 
 def gateway_route(mesh: Mesh, request: Request) -> Route | None:

@@ -45,6 +45,8 @@ class Note:
     """Whether lanes that are so do not hold."""
     informs: bool = False
     """Whether it only tells how something was read: there is nothing amiss."""
+    changes_no_lanes: bool = False
+    """Whether lanes are the same without what it tells of."""
 
     def __str__(self) -> str:
         return self.text

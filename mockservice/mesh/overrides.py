@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
 _CALLS: Final = "APP=SERVICE,... or APP/VERSION=SERVICE,... or a file of such lines"
-_REPLACE: Final = "APP=URL or APP/VERSION=URL with a URL such as http://127.0.0.1:9000"
+_REPLACE: Final = (
+    "APP=URL or APP/VERSION=URL with a URL such as http://127.0.0.1:9000, without a path"
+)
 MAX_FILE: Final = 1024 * 1024
 """Size of a file of calls, in bytes."""
 
@@ -117,10 +120,11 @@ def calls(text: str) -> tuple[Override, ...]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         shown = f"{text!r}: must be {_CALLS} ({(reason or str(error)).lower()})"
         raise argparse.ArgumentTypeError(shown) from None
+    said = [re.sub(r"(^|\s)#.*", "", line).strip() for line in lines]
     return tuple(
-        _override(f"--calls {text}:{number}", line.strip(), _CALLS)
-        for number, line in enumerate(lines, 1)
-        if line.strip() and not line.lstrip().startswith("#")
+        _override(f"--calls {text}:{number}", line, _CALLS)
+        for number, line in enumerate(said, 1)
+        if line
     )
 
 

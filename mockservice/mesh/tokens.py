@@ -6,10 +6,11 @@ That is the value of a header that rules between pods match, or labels of the ca
 from __future__ import annotations
 
 from collections import Counter
+from math import prod
 from typing import TYPE_CHECKING
 
 from mockservice.mesh.draft import Draft, HeaderTexts
-from mockservice.mesh.matching import example
+from mockservice.mesh.matching import example, examples
 from mockservice.mesh.model import Note, Text, selects
 
 if TYPE_CHECKING:
@@ -101,7 +102,11 @@ class Tokens:
                     Note(f"{source} matches {asked}: no value for it can be made up", source)
                 )
                 continue
-            if all(one.values != values for one in drafts.values()):
+            same = next((one for one in drafts.values() if one.values == values), None)
+            if same is not None and _ways(same.headers) < _ways(headers):
+                # It asks for more values of the same lane.
+                same.headers = headers
+            elif same is None:
                 own = [pair for pair in headers if pair[0] == self.lane_header]
                 name = _header_name(values, tuple(own) or headers)
                 drafts[headers] = Draft(name, headers, values, source=source)
@@ -205,6 +210,11 @@ def _header_name(values: Pairs, headers: HeaderTexts) -> str:
     """What a lane of these headers is called: by their values, or by a header to be just there."""
     known = dict(values)
     return ", ".join(name if text.kind == "present" else known[name] for name, text in headers)
+
+
+def _ways(headers: HeaderTexts) -> int:
+    """How many requests are told to fit."""
+    return prod(len(examples(text)) for _, text in headers)
 
 
 def _shown(labels: Pairs) -> str:

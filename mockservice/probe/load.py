@@ -20,7 +20,7 @@ from mockservice import __version__
 from mockservice.chain import JSON_TYPE, Chain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of an answer that are read."""
@@ -78,6 +78,16 @@ async def send(load: Load) -> AsyncGenerator[Result, None]:
     async with aclosing(Sender(load).results()) as results:
         async for result in results:
             yield result
+
+
+async def send_one_by_one(loads: Iterable[Load]) -> AsyncGenerator[Result, None]:
+    """Send one request of each of these loads in their order, and yield its result.
+
+    What a load says of the number of its requests, and of their rate, does not count.
+    """
+    async with _session(Load("")) as session:
+        for load in loads:
+            yield await _request(session, load)
 
 
 class Sender:
@@ -149,7 +159,6 @@ def _session(load: Load) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=load.concurrency),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=load.timeout),
         auto_decompress=False,
         max_field_size=64 * 1024,
     )
@@ -167,7 +176,11 @@ async def _request(session: aiohttp.ClientSession, load: Load) -> Result:
     start = perf_counter()
     try:
         async with session.request(
-            load.method, load.url, headers=headers, allow_redirects=False
+            load.method,
+            load.url,
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=load.timeout),
         ) as response:
             body = await _body(response)
     except (aiohttp.ClientError, OSError, UnicodeError, _TooLargeError) as error:

@@ -107,16 +107,20 @@ def propagation(tally: Tally, sent: Iterable[str]) -> Verdict:
     everywhere = [name for name in headers_received(tally) if _reached_all(tally, name)]
     reached = f"{', '.join(everywhere)} reached {', '.join(tally.told)}"
     holds = None if unheard or unknown else True
-    return Verdict(PROPAGATION, holds, (reached, *unheard, *unknown, *_dropped(tally)))
+    return Verdict(PROPAGATION, holds, (reached, *unheard, *unknown, *dropped_text(tally.dropped)))
 
 
-def _dropped(tally: Tally) -> Iterator[str]:
-    """The headers that an app may drop, and did."""
+def dropped_text(dropped: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The headers that apps may drop, and did, in words.
+
+    Args:
+        dropped: apps and headers.
+    """
     names: defaultdict[str, list[str]] = defaultdict(list)
-    for app, name in sorted(tally.dropped):
+    for app, name in sorted(set(dropped)):
         names[app].append(name)
-    for app, dropped in names.items():
-        yield f"{app} drops {', '.join(dropped)}, which ends traces there but loses no lane"
+    for app, headers in names.items():
+        yield f"{app} drops {', '.join(headers)}, which ends traces there but loses no lane"
 
 
 def headers_received(tally: Tally) -> list[str]:

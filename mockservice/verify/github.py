@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mockservice.manifests.documents import STANDARD_INPUT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,7 +31,7 @@ def annotation(problem: Problem) -> str:
     """The workflow command that shows a problem, in one line."""
     properties = {}
     if problem.source is not None:
-        properties = {"file": _relative(problem.source.path), "line": str(problem.source.line)}
+        properties = _place(problem.source.path, str(problem.source.line))
     return _command(_COMMANDS[problem.level], properties, problem.about, problem.located)
 
 
@@ -38,7 +40,7 @@ def annotation_of_refusal(reason: str) -> str:
     place = _PLACE.match(reason)
     properties = {}
     if place is not None:
-        properties = {"file": _relative(place["path"]), "line": place["line"]}
+        properties = _place(place["path"], place["line"])
     return _command("error", properties, "refused", reason)
 
 
@@ -46,6 +48,11 @@ def _command(name: str, properties: dict[str, str], title: str, message: str) ->
     named = {**properties, "title": f"mockservice verify: {title}"}
     written = ",".join(f"{key}={_property(value)}" for key, value in named.items())
     return f"::{name} {written}::{_data(message)}"
+
+
+def _place(path: str, line: str) -> dict[str, str]:
+    """File and line; nothing of standard input, which is no file of the repository."""
+    return {} if path == str(STANDARD_INPUT) else {"file": _relative(path), "line": line}
 
 
 def _relative(path: str) -> str:

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from mockservice.verify.verification import Verification
 
 _COLOURS: Final = {"error": "red", "note": "yellow"}
+_UNSHOWN: Final = 2
+"""The rank of problems that are no annotations: GitHub Actions shows only ten of a step."""
 _WORDS: Final = {True: ("holds", "green"), False: ("fails", "red"), None: ("not entered", "yellow")}
 
 
 def show(verification: Verification) -> None:
     """Print a line for each lane, then what is wrong, and what it all comes to.
 
-    Where GitHub Actions runs this, what is wrong is printed as annotations.
+    Where GitHub Actions runs this, what is wrong or may change lanes is printed as annotations.
     """
     console = console_for_data()
     table = Table("lane", "enters by", "requests", "chain", "", box=None, pad_edge=False)
@@ -33,7 +35,7 @@ def show(verification: Verification) -> None:
     if table.row_count:
         console.print(table)
     for problem in verification.problems():
-        if github.is_running(os.environ) and not problem.informs:
+        if github.is_running(os.environ) and problem.rank < _UNSHOWN:
             console.print(Text(github.annotation(problem)))
             continue
         level = (problem.level, _COLOURS[problem.level])
@@ -45,7 +47,7 @@ def show_json(verification: Verification) -> None:
     """Print everything as one JSON document; annotations go to standard error."""
     if github.is_running(os.environ):
         for problem in verification.problems():
-            if not problem.informs:
+            if problem.rank < _UNSHOWN:
                 sys.stderr.write(github.annotation(problem) + "\n")
     sys.stdout.write(json.dumps(verification.to_json()) + "\n")
 

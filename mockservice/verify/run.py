@@ -17,7 +17,7 @@ from mockservice.probe.verdicts import PROPAGATION
 from mockservice.verify import report
 from mockservice.verify.case_results import judge_case
 from mockservice.verify.cases import read_cases
-from mockservice.verify.entering import Entered, enter
+from mockservice.verify.entering import enter
 from mockservice.verify.junit import junit, junit_of_failure
 from mockservice.verify.saving import saved
 from mockservice.verify.verification import Problem, Verification
@@ -95,9 +95,7 @@ async def verify(gateway_url: str, lane_map: LaneMap, cases: Sequence[Case] = ()
         shares = expected.setdefault(case.entrance(lane_map), [])
         if case.shares:
             shares.append(case.shares)
-    entered: dict[Entrance, Entered] = {}
-    for entrance, shares in expected.items():
-        entered[entrance] = await enter(gateway_url, lane_map, entrance, shares)
+    entered = await enter(gateway_url, lane_map, expected)
     own = lane_map.entrances
     return Verification(
         lane_map,
@@ -126,8 +124,11 @@ async def _verify(lanes: LocalLanes, cases: list[Case]) -> Verification:
     async with lanes:
         await until_up(lanes.replacements)
         found = await verify(lanes.gateway_url, lanes.lane_map, cases)
-        remarks = without_calls(lanes.replacements, lanes.lane_map)
-        return replace(found, remarks=tuple(remarks))
+        remarks = (
+            *without_calls(lanes.replacements, lanes.lane_map),
+            *beside_lanes(lanes.replacements),
+        )
+        return replace(found, remarks=remarks)
 
 
 async def until_up(replacements: list[Replacement]) -> None:
@@ -212,6 +213,28 @@ def _called(joined: list[Joined], topology: Topology) -> set[Service | None]:
 
 def _listed(names: list[str], separator: str = ", ") -> str:
     return separator.join(dict.fromkeys(names))
+
+
+def beside_lanes(replacements: list[Replacement]) -> Iterator[Problem]:
+    """What processes call that is no part of a lane."""
+    for replacement in replacements:
+        named = ", ".join(dict.fromkeys(one.pod.app for one in replacement.joined))
+        for host in replacement.outside:
+            text = (
+                f"{named} calls {host}, which is no Service of the manifests: it gets 502;"
+                f" no_proxy={host} lets it call past the lanes"
+            )
+            yield Problem("note", PROPAGATION, text, changes_no_lanes=True)
+        habits, others = replacement.without_request()
+        for url in habits:
+            text = f"{named} calls {url} on its own, without a request: that is in no lane"
+            yield Problem("note", PROPAGATION, text, changes_no_lanes=True)
+        for url in others:
+            text = (
+                f"{named} called {url} while it answered no request: whether that keeps its lane"
+                " is not known"
+            )
+            yield Problem("note", PROPAGATION, text)
 
 
 def _unwritable(save_file: Path | None, junit_file: Path | None) -> list[str]:

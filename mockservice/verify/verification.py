@@ -14,6 +14,7 @@ from mockservice.probe.verdicts import (
     REACH,
     SPLIT,
     Verdict,
+    dropped_text,
     requests_text,
 )
 from mockservice.verify.cases import answer
@@ -46,6 +47,15 @@ class Problem:
     """What in the manifests did it."""
     informs: bool = False
     """Whether nothing is amiss."""
+    changes_no_lanes: bool = False
+    """Whether lanes are the same without what it tells of."""
+
+    @property
+    def rank(self) -> int:
+        """How much it counts: 0 is wrong, 1 may change lanes, and 2 changes none."""
+        if self.level == "error":
+            return 0
+        return 2 if self.informs or self.changes_no_lanes else 1
 
     @property
     def located(self) -> str:
@@ -153,20 +163,22 @@ class Verification:
             )
 
     def problems(self) -> list[Problem]:
-        """What is wrong, then what should be known; each once."""
+        """What is wrong, then what may change lanes, then what changes none; each once."""
         found = [*_leak_problems(self._all), *_verdict_problems(self.entered), *self.remarks]
+        found += _dropped_headers(self._all)
         if not self.entered:
             text = "no request gets through the gateway: none of its routes can be entered"
             found.append(Problem("error", REACH, text))
         for note in self.lane_map.notes:
             level: Literal["error", "note"] = "error" if note.fails else "note"
-            found.append(Problem(level, REACH, note.text, note.source, note.informs))
+            kept = (note.informs, note.changes_no_lanes)
+            found.append(Problem(level, REACH, note.text, note.source, *kept))
         for result in self.cases:
             if not result.holds:
                 case = result.case
                 text = f"case {case.name}: {'; '.join(result.reasons)}"
                 found.append(Problem("error", CASES, text, case.source))
-        return sorted(dict.fromkeys(found), key=lambda problem: problem.level != "error")
+        return sorted(dict.fromkeys(found), key=lambda problem: problem.rank)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as plain data."""
@@ -283,6 +295,13 @@ def _verdict_problems(entered: Iterable[Entered]) -> Iterator[Problem]:
                 found[verdict.name, verdict.reasons, source].append(str(one.entrance))
     for (name, reasons, source), entrances in found.items():
         yield Problem("error", name, f"{_listed(entrances)}: {'; '.join(reasons)}", source)
+
+
+def _dropped_headers(entered: Iterable[Entered]) -> Iterator[Problem]:
+    """The trace headers that processes of somebody's own drop, and that no rule needs."""
+    tallies = [one.findings.tally for one in entered]
+    for text in dropped_text(pair for tally in tallies for pair in tally.dropped):
+        yield Problem("note", PROPAGATION, text, changes_no_lanes=True)
 
 
 def _listed(names: list[str]) -> str:

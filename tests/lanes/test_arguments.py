@@ -25,6 +25,11 @@ if TYPE_CHECKING:
             ["x", "--replace", "cart=9000"],
             "argument --replace: 'cart=9000': must be APP=URL",
         ),
+        (
+            verify,
+            ["x", "--replace", "cart=http://127.0.0.1:9000/api"],
+            "with a URL such as http://127.0.0.1:9000, without a path",
+        ),
         (verify, ["x", "--calls", "=orders"], "argument --calls: '=orders': must be APP=SERVICE,"),
         (probe, ["http://a/", "--calls", "a=b"], "--calls: must be with --manifests"),
         (probe, ["http://a/", "-R"], "--recursive: must be with --manifests"),

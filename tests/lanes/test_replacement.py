@@ -6,7 +6,7 @@ import json
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -14,12 +14,15 @@ import pytest_asyncio
 from aiohttp import web
 
 from mockservice.chain import Chain
+from mockservice.lanes.addresses import Place
 from mockservice.lanes.errors import LanesError
 from mockservice.lanes.local import LocalLanes
+from mockservice.lanes.replacement import Replacement
 from mockservice.lanes.report import JsonReport, TextReport
+from mockservice.mesh.model import Pod
 from mockservice.mesh.overrides import Overrides, replacement
 from mockservice.verify import run
-from mockservice.verify.run import until_up, verify, without_calls
+from mockservice.verify.run import beside_lanes, until_up, verify, without_calls
 from tests.lanes.building import set_env, write
 from tests.lanes.running import free_port
 from tests.verify.shop import IN_BASE, IN_BLUE, shop
@@ -41,6 +44,8 @@ class Cart:
     carried: tuple[str, ...] = ()
     """The headers that it passes on."""
     upstream: str | None = "http://price:8000/"
+    beside: str | None = None
+    """What it calls too, without any header."""
     status: int = 200
     received: list[dict[str, str]] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
@@ -62,13 +67,14 @@ class Cart:
         self.most_at_once = max(self.most_at_once, self.at_once)
         headers = {name: request.headers[name] for name in self.carried if name in request.headers}
         text = ""
-        if self.upstream is not None:
-            async with (
-                aiohttp.ClientSession() as client,
-                client.get(self.upstream, headers=headers, proxy=self.proxy) as response,
-            ):
-                text = await response.text()
-                self.answers.append(text)
+        for url, sent in ((self.upstream, headers), (self.beside, {})):
+            if url is not None:
+                async with (
+                    aiohttp.ClientSession() as client,
+                    client.get(url, headers=sent, proxy=self.proxy) as response,
+                ):
+                    text = await response.text()
+                    self.answers.append(text)
         self.at_once -= 1
         return web.json_response({"items": [1, 2], "price": text}, status=self.status)
 
@@ -164,7 +170,9 @@ async def test_lanes_hold_where_it_carries_the_header(lanes: LocalLanes, cart: C
     }
     assert verification.hold
     (told,) = [one for one in verification.verdicts() if one.name == "propagation"]
-    assert any("cart drops traceparent, x-request-id, which ends traces" in r for r in told.reasons)
+    dropped = "cart drops traceparent, x-request-id, which ends traces there but loses no lane"
+    assert any(reason.endswith(dropped) for reason in told.reasons)
+    assert [one.text for one in verification.problems() if one.text == dropped] == [dropped]
 
 
 async def test_others_get_its_own_answer(lanes: LocalLanes, cart: Cart) -> None:
@@ -191,11 +199,124 @@ async def test_what_fails_behind_it_or_in_it_is_told(lanes: LocalLanes, cart: Ca
         cart.status = 500
         status, text = await chain()
         assert (status, text.count("-> ")) == (500, 2)
-        cart.upstream, cart.status = "http://nobody:8000/", 200
-        assert (await chain())[1].endswith("-> nobody(unreachable: 502 no such Service)")
-        cart.upstream = None
+        cart.upstream = "http://price:9999/"
+        assert (await chain())[1].endswith("-> price(unreachable: 502 no such Service)")
+        cart.upstream, cart.status = None, 200
         status, text = await chain()
         assert (status, text.count("-> ")) == (200, 0)
+
+
+async def test_what_it_calls_outside_of_the_mesh_is_a_note(lanes: LocalLanes, cart: Cart) -> None:
+    (replaced,) = lanes.replacements
+    cart.upstream = "http://pay.example.com/charge"
+    async with (
+        cart.running(),
+        aiohttp.ClientSession() as client,
+    ):
+        async with client.get(f"{lanes.gateway_url}/shop") as response:
+            # It has answered well without: that it got no answer fails nothing.
+            assert (response.status, "pay" in await response.text()) == (200, False)
+        cart.status = 500
+        async with client.get(f"{lanes.gateway_url}/shop") as response:
+            text = await response.text()
+    assert text.endswith("-> pay.example.com(unreachable: 502 no such Service)")
+    assert cart.answers == ["no such Service"] * 2
+    (problem,) = [one for one in beside_lanes([replaced]) if "example" in one.text]
+    assert (problem.level, problem.text) == (
+        "note",
+        "cart calls pay.example.com, which is no Service of the manifests: it gets 502;"
+        " no_proxy=pay.example.com lets it call past the lanes",
+    )
+
+
+@dataclass
+class Joined:
+    """A process that has joined, behind a sidecar that leads calls without a lane to the base."""
+
+    replacement: Replacement
+    cart: Cart
+    url: str
+    """Of the pod in whose place it answers."""
+
+    async def call(self, url: str) -> None:
+        """A call by the process that belongs to no request."""
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(url, proxy=self.replacement.proxy_url) as response,
+        ):
+            await response.read()
+
+    async def chain(self) -> str:
+        """The hops of a request of lane blue."""
+        headers = {"User-Agent": "mockservice/0", "x-lane": "blue"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as client,
+            client.get(self.url) as response,
+        ):
+            chain = Chain.from_text(await response.text())
+        return " ".join(f"{hop.app}({hop.version})" for hop in chain.tree().hops)
+
+
+@asynccontextmanager
+async def joined(**cart: Any) -> AsyncIterator[Joined]:
+    """A process that has answered no request yet, and calls price while it answers one."""
+
+    async def sidecar(request: web.BaseRequest) -> web.Response:
+        version = request.headers.get("x-lane", "base")
+        return web.Response(text=f"-> price(version: {version}, ip: 127.0.0.1)")
+
+    runner = web.ServerRunner(web.Server(sidecar))
+    await runner.setup()
+    outbound = free_port()
+    inbound = free_port(outbound + 1)
+    await web.TCPSite(runner, "127.0.0.1", outbound).start()
+    process = Cart(free_port(inbound + 1), **cart)
+    pod = Pod("cart-blue-0", "default", (), (("app", "cart"), ("version", "blue")), 8000)
+    try:
+        async with Replacement(process.url, {}) as replacement, process.running():
+            replacement.carry(["x-lane"])
+            replacement.know(["price.default.svc.cluster.local"])
+            place = Place(0, "127.0.0.1", inbound, outbound, inbound)
+            there = await replacement.join(pod, place)
+            yield Joined(replacement, process, f"http://127.0.0.1:{inbound}/")
+            await replacement.leave(there)
+    finally:
+        await runner.cleanup()
+
+
+async def test_what_it_calls_on_its_own_is_in_no_lane() -> None:
+    health = "http://price:8000/health"
+    async with joined(carried=("x-lane",), beside=health) as one:
+        await one.call(health)
+        await one.call(f"{health}?full=1")
+        assert await one.chain() == "cart(blue) price(blue)"
+        await one.call("http://price:8000/later")
+        notes = [problem.text for problem in beside_lanes([one.replacement])]
+    assert notes == [
+        "cart calls http://price:8000/health on its own, without a request: that is in no lane",
+        "cart called http://price:8000/later while it answered no request: whether that keeps its"
+        " lane is not known",
+    ]
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_a_lane_that_is_dropped_does_not_hide_behind_such_calls(calls: int) -> None:
+    # Without another call of the host it may be the call of the request.
+    async with joined(upstream=None, beside="http://price:8000/") as one:
+        for _ in range(calls):
+            await one.call("http://price:8000/")
+        assert await one.chain() == "cart(blue) price(base)"
+    # A call that is made only once before the first request is no habit.
+    async with joined(carried=("x-lane",), beside="http://price:8000/two") as one:
+        for _ in range(calls):
+            await one.call("http://price:8000/two")
+        hops = "cart(blue) price(blue)"
+        assert await one.chain() == (f"{hops} price(base)" if calls == 1 else hops)
+    # What it calls with the lane too is no habit either.
+    async with joined(carried=("x-lane",), beside="http://price:8000/") as one:
+        for _ in range(calls):
+            await one.call("http://price:8000/")
+        assert sorted((await one.chain()).split()) == ["cart(blue)", "price(base)", "price(blue)"]
 
 
 async def test_a_process_that_calls_nothing_proves_nothing(lanes: LocalLanes, cart: Cart) -> None:

@@ -59,7 +59,7 @@ def test_every_alternative_of_a_regex_is_entered(tmp_path: Path) -> None:
 
 
 def test_routes_that_no_request_is_made_up_for_are_told(tmp_path: Path) -> None:
-    odd = {"match": [{"uri": {"regex": "/shop/[0-9]+"}}], "route": [to(HOSTS["mocka"])]}
+    odd = {"match": [{"uri": {"regex": r"/shop/\b[0-9]+"}}], "route": [to(HOSTS["mocka"])]}
     plain = {"match": [{"uri": {"prefix": "/"}}], "route": [to(HOSTS["mocka"])]}
     notes = _lane_map(tmp_path, at_gateway(odd, plain)).notes
     assert any(

@@ -273,7 +273,7 @@ def test_an_annotation_of_nobody_is_refused_with_its_line(tmp_path: Path) -> Non
 
 def test_a_file_has_a_line_for_each_app(tmp_path: Path) -> None:
     file = tmp_path / "calls.txt"
-    file.write_text("# Who calls whom.\n\nweb=orders,db\norders/v1 = db\n")
+    file.write_text("# Who calls whom.\n\nweb=orders,db  # and more\norders/v1 = db\n")
     assert [(one.app, one.version, one.value) for one in calls(str(file))] == [
         ("web", None, "orders,db"),
         ("orders", "v1", "db"),

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from mockservice.verify.cases import read_cases
+from mockservice.verify.command import _parser
 from tests.docs.pages import ROOT, blocks, prose, told
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs/ci.md"
 YAML = [block.text for block in blocks(PAGE) if block.language == "yaml"]
-GITHUB, GITLAB, CASES = YAML
+GITHUB, OTHER_STEPS, GITLAB, CASES = YAML
 
 
 def commands() -> list[str]:
@@ -45,6 +46,19 @@ def test_what_a_job_verifies_is_there(command: str) -> None:
     assert [one for one in words if one.startswith("k8s/") and not (ROOT / one).is_dir()] == []
     options = [one for one in words if one.startswith("--")]
     assert [one for one in options if one not in told("verify")] == []
+
+
+def test_the_other_steps_run_verify() -> None:
+    steps = [step["run"] for step in yaml.safe_load(OTHER_STEPS)]
+    parsed = [
+        _parser().parse_args(shlex.split(step.partition("mockservice verify ")[2]))
+        for step in steps
+    ]
+    assert [str(path) for path in parsed[0].paths] == ["-"]
+    (replaced,) = parsed[1].replace
+    # The step starts the service at that port, with the proxy that belongs to it.
+    assert steps[1].startswith("http_proxy=http://127.0.0.1:19000 ")
+    assert (replaced.app, replaced.value) == ("cart", "http://127.0.0.1:9000")
 
 
 def test_the_cases_of_the_page_are_cases(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from mockservice.chain import Chain, Hop
 from mockservice.manifests.documents import Source
 from mockservice.verify import github, report
 from mockservice.verify.cases import read_cases
@@ -16,8 +17,17 @@ from mockservice.verify.junit import junit, junit_of_failure
 from mockservice.verify.saving import saved
 from mockservice.verify.verification import Problem
 from tests.lanes.building import set_env
+from tests.probe.gateway import Answer
 from tests.verify.answering import answer, verified
-from tests.verify.shop import IN_BASE, IN_BLUE, shop, split_shop, without_lanes, without_rules_of
+from tests.verify.shop import (
+    IN_BASE,
+    IN_BLUE,
+    shop,
+    split_shop,
+    without_blue_rule_of,
+    without_lanes,
+    without_rules_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mockservice.verify.verification import Verification
-    from tests.probe.gateway import Answer
     from tests.verify.shop import Json
 
 LEAK = "front(base) -> cart(blue) -> price(base) -> stock(base)"
@@ -77,6 +86,21 @@ async def test_a_leak_is_told_once_and_fails_its_lane(tmp_path: Path) -> None:
     assert [lane.holds for lane in verification.lanes()] == [True, False]
 
 
+async def test_a_lane_that_a_service_brings_in_is_told(tmp_path: Path) -> None:
+    def keeping(_: int, headers: Message) -> Answer:
+        own, kept = {"x-lane": headers.get("x-lane", "")}, {"x-lane": "blue"}
+        hops = [Hop("front", "base", "10.0.0.1", 200, 1.0, own if own["x-lane"] else {})]
+        hops += [Hop(app, "blue", "10.0.0.1", 200, 1.0, kept) for app in ("cart", "price")]
+        hops.append(Hop("stock", "base", "10.0.0.1", 200, 1.0, kept))
+        return Answer(Chain(tuple(hops)).to_json(), 200)
+
+    problems = (await verified(tmp_path, shop(), keeping)).problems()
+    assert (
+        "lane base is owed cart(base) but got cart(blue): the call of front(base) came with"
+        " x-lane: blue, which front(base) had not received (40 requests)"
+    ) in [problem.text for problem in problems]
+
+
 async def test_leaks_of_one_cause_are_one_line_with_all_their_requests(tmp_path: Path) -> None:
     def spread(number: int, headers: Message) -> Answer:
         cart = "blue" if headers.get("x-lane") == "blue" else "base"
@@ -118,6 +142,49 @@ async def test_a_shop_without_lanes_may_mix_versions(tmp_path: Path) -> None:
 
     verification = await verified(tmp_path, without_lanes(), mixed)
     assert verification.hold
+
+
+def shop_with(regex: str) -> list[Json]:
+    """The shop, whose rules for lane blue ask for an expression."""
+    objects = shop()
+    for one in objects:
+        for rule in one["spec"].get("http", []) if one["kind"] == "VirtualService" else []:
+            for match in rule.get("match", []):
+                if "headers" in match:
+                    match["headers"] = {"x-lane": {"regex": regex}}
+    return objects
+
+
+def blue_or_green(_: int, headers: Message) -> Answer:
+    return answer(IN_BLUE if headers.get("x-lane") in ("blue", "green") else IN_BASE, headers)
+
+
+async def test_each_value_of_an_expression_enters_its_lane(tmp_path: Path) -> None:
+    first = await verified(tmp_path, shop_with("blue|green"), blue_or_green)
+    assert first.hold
+    assert [(lane.name, lane.enters_by, lane.requests) for lane in first.lanes()] == [
+        ("base", "/shop", 20),
+        ("blue", "/shop with x-lane: blue; /shop with x-lane: green", 40),
+    ]
+    # Here a rule has lost one of the values.
+    second = await verified(tmp_path, shop_with("blue|green"), sound)
+    assert [lane.holds for lane in second.lanes()] == [True, False]
+
+
+async def test_a_case_is_not_in_the_baseline_whose_rule_nobody_can_read(tmp_path: Path) -> None:
+    file = tmp_path / "cases.yaml"
+    request = "{path: /shop, headers: {x-lane: green}}"
+    file.write_text(f"cases: [{{request: {request}, chain: {IN_BLUE}}}]\n")
+    objects = shop_with(r"\bgreen|\bblue")
+    cases = read_cases(file)
+    verification = await verified(tmp_path, objects, blue_or_green, cases)
+    assert verification.hold
+    assert [result.holds for result in verification.cases] == [True]
+    texts = [one.text for one in verification.problems()]
+    assert any("no value for it can be made up" in text for text in texts)
+    # The chain of the case still counts.
+    verification = await verified(tmp_path, objects, sound, cases)
+    assert [one.about for one in verification.problems() if one.level == "error"] == ["cases"]
 
 
 CASES = f"""\
@@ -393,6 +460,33 @@ async def test_in_github_actions_annotations_stand_in_for_the_lines(
     assert lines[-2] == github.annotation(problem)
     assert lines[-2].startswith("::error file=shop.yaml,line=")
     assert not any(line.startswith("error: ") for line in lines)
+
+
+async def test_in_github_actions_what_changes_no_lanes_is_no_annotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {"apiVersion": "v1", "metadata": {"name": "web", "namespace": "default"}}
+    objects: list[Json] = [
+        {**named, "kind": "ServiceAccount"},
+        {**named, "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy"},
+    ]
+    verification = await verified(tmp_path, [*objects, *without_blue_rule_of("price")], leaking)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    report.show(verification)
+    shown = [
+        line.partition(" ")[0]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("::", "note: "))
+    ]
+    assert shown == ["::error", "::warning", "note:"]
+    report.show_json(verification)
+    assert capsys.readouterr().err.count("::") == 2 * 2
+
+
+def test_an_annotation_names_no_file_for_standard_input() -> None:
+    problem = replace(PROBLEM, source=Source("K", "n", "-", 7))
+    assert github.annotation(problem).startswith("::error title=")
+    assert github.annotation_of_refusal("-:7: wrong").startswith("::error title=")
 
 
 def test_an_annotation_names_the_file_from_the_working_directory(
