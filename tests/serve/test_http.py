@@ -342,6 +342,7 @@ def test_what_becomes_no_method_is_refused_at_once(service: Service, sent: bytes
             assert wire.answer() is None
 
 
+@pytest.mark.slow
 def test_an_unknown_method_whose_rest_never_comes_times_out(service: Service) -> None:
     with service.connect() as wire:
         wire.socket.settimeout(2 * _TIMEOUT)
