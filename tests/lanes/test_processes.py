@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import shutil
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ import pytest_asyncio
 
 from mockservice.lanes.errors import LanesError
 from mockservice.lanes.processes import Processes
-from tests.lanes.running import descendants, name_of
+from tests.lanes.running import descendants, name_of, parent_of
 from tests.running import wait_until
 
 if TYPE_CHECKING:
@@ -59,13 +60,19 @@ async def test_a_pod_whose_start_is_cancelled_ends(processes: Processes) -> None
         return {"app": "a", "version": "v1", "host": f"127.0.0.{address}", "port": "18765"}
 
     first = await processes.start_pod("first", env(2))
+    await asyncio.to_thread(wait_until, lambda: "first" in names())
+    (pid,) = (pid for pid in descendants(os.getpid()) if name_of(pid) == "first")
+    fork_server = parent_of(pid)
+    os.kill(fork_server, signal.SIGSTOP)
     starting = asyncio.create_task(processes.start_pod("left", env(3)))
-    for _ in range(10):
-        await asyncio.sleep(0)
+    # It has sent its request by then, and gets no answer.
+    await asyncio.sleep(0.1)
     starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    os.kill(fork_server, signal.SIGCONT)
     # Pods start one after the other.
     last = await processes.start_pod("last", env(4))
-    assert starting.cancelled()
     await asyncio.to_thread(wait_until, lambda: "left" not in names())
     for pod in (first, last):
         assert pod.is_running
