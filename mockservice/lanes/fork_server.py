@@ -67,6 +67,11 @@ class Fork:
             raise ProcessLookupError
         os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        """Kill it, if it has not ended by itself."""
+        with suppress(ProcessLookupError):
+            self.send_signal(signal.SIGKILL)
+
     def end(self, code: int) -> None:
         """Take note of its end."""
         self._code.set_result(code)
@@ -164,13 +169,12 @@ class ForkServer:
                 started.set_result(self._forks[pid])
             else:
                 # Nobody waits for it any more, so nobody would end it.
-                self._forks[pid].send_signal(signal.SIGKILL)
+                self._forks[pid].kill()
         self._reading = None
         self.close()
         # Nobody would tell of their end any more.
         for fork in self._forks.values():
-            with suppress(ProcessLookupError):
-                fork.send_signal(signal.SIGKILL)
+            fork.kill()
             fork.end(-signal.SIGKILL)
         self._forks.clear()
         for started in self._starting.values():
