@@ -17,6 +17,20 @@ def host_of(name: str, namespace: str) -> str:
     return f"{name}.{namespace}.svc.cluster.local"
 
 
+def host_called(name: str, namespace: str, hosts: Collection[str]) -> str | None:
+    """Return the Service that a caller in a namespace means by a name, or else None.
+
+    Source: Kubernetes, "DNS for Services and Pods".
+
+    Args:
+        name: as the caller has it, in lower case.
+        namespace: the caller's.
+        hosts: the full names of Services.
+    """
+    endings = (f".{namespace}.svc.cluster.local", ".svc.cluster.local", ".cluster.local", "")
+    return next((name + ending for ending in endings if name + ending in hosts), None)
+
+
 def full_host(host: str, namespace: str) -> str:
     """Return the full form of a host that a rule names.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from mockservice.manifests.hosts import host_called
 from mockservice.mesh.matching import Request, first_route
 from mockservice.mesh.model import Destination, Pod, selects
 
@@ -171,10 +172,8 @@ class Topology:
 
     def service(self, name: str, namespace: str) -> Service | None:
         """The Service that a caller in a namespace means by a name, as DNS on a cluster does."""
-        for ending in (f".{namespace}.svc.cluster.local", ".svc.cluster.local", ".cluster.local"):
-            if service := self._hosts.get(name + ending):
-                return service
-        return self._hosts.get(name)
+        host = host_called(name, namespace, self._hosts)
+        return None if host is None else self._hosts[host]
 
     def apps_of(self, service: Service) -> list[str]:
         """The apps of the pods behind a Service."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
+from mockservice.manifests.hosts import host_called
 from mockservice.manifests.inventory import one_of_hosts
 from mockservice.manifests.problems import one_of
 from mockservice.mesh.model import Note
@@ -207,16 +208,8 @@ class Upstreams:
 
     def _named(self, host: str, namespace: str) -> Service | None:
         """The Service that a caller in a namespace means by a host, as DNS on a cluster does."""
-        host = host.lower()
-        for ending in (
-            f".{namespace}.svc.cluster.local",
-            ".svc.cluster.local",
-            ".cluster.local",
-            "",
-        ):
-            if service := self._services.get(host + ending):
-                return service
-        return None
+        full = host_called(host.lower(), namespace, self._services)
+        return None if full is None else self._services[full]
 
 
 def _usual_port(service: Service) -> int | None:
