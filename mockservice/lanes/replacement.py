@@ -175,6 +175,11 @@ class Replacement:
         self._visits: list[_Visit] = []
         self._exits = AsyncExitStack()
 
+    @property
+    def apps(self) -> list[str]:
+        """The apps for which it answers."""
+        return list(dict.fromkeys(one.pod.app for one in self.joined))
+
     async def __aenter__(self) -> Self:
         """Listen for what the process calls.
 

@@ -25,8 +25,8 @@ from mockservice.lanes.report import JsonReport, TextReport
 from mockservice.mesh.model import Pod
 from mockservice.mesh.overrides import Overrides, replacement
 from mockservice.probe.load import Load, send
-from mockservice.verify import run
-from mockservice.verify.run import beside_lanes, until_up, verify, without_calls
+from mockservice.verify.replaced import beside_lanes, until_up, without_calls
+from mockservice.verify.run import verify
 from tests.lanes.building import set_env, write
 from tests.lanes.running import free_port
 from tests.verify.shop import IN_BASE, IN_BLUE, shop
@@ -403,7 +403,7 @@ async def test_a_process_that_calls_nothing_proves_nothing(lanes: LocalLanes, ca
 async def test_verify_does_not_wait_for_ever(
     lanes: LocalLanes, cart: Cart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_UP_TIMEOUT", 0.1)
+    monkeypatch.setattr("mockservice.verify.replaced._UP_TIMEOUT", 0.1)
     with pytest.raises(LanesError) as refused:
         await until_up(lanes.replacements)
     assert str(refused.value) == (
@@ -418,7 +418,7 @@ async def test_verify_does_not_wait_for_ever(
 async def test_verify_asks_a_process_for_an_answer_before_all_others(
     lanes: LocalLanes, cart: Cart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_UP_TIMEOUT", 1.0)
+    monkeypatch.setattr("mockservice.verify.replaced._UP_TIMEOUT", 1.0)
     with socket.create_server(("127.0.0.1", cart.port)), pytest.raises(LanesError) as refused:
         await until_up(lanes.replacements)
     assert str(refused.value) == f"--replace: cart: {cart.url} answers no request within 1 s"

@@ -11,7 +11,7 @@ from mockservice.lanes.replacement import Joined, Replacement
 from mockservice.mesh.load import load
 from mockservice.mesh.overrides import Overrides, replacement
 from mockservice.mesh.survey import read_lane_map
-from mockservice.verify.run import without_calls
+from mockservice.verify.replaced import without_calls
 from tests.lanes.building import deployment, service, set_env, write
 from tests.verify.shop import shop
 
