@@ -63,6 +63,10 @@ class Client(asyncio.Protocol):
         upstream.send(request, self.answer)
 
     def answer(self, rest: bytes) -> None:
+        # At its end wrk leaves with requests in flight. To write would raise, into the upstream's
+        # connection, and close that one.
+        if self.transport.is_closing():
+            return
         body = LINE + rest
         self.transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
