@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mockservice import __version__
+from mockservice.imports import uncollected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,25 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"mockservice: {verb!r}: must be one of {', '.join(_VERBS)}\n")
         return 2
     _end_on_signal(0 if verb == "serve" else None)
+    with uncollected():
+        module = import_module(_VERBS[verb][0])
     try:
-        exit_code: int = _imported(_VERBS[verb][0]).main(arguments)
+        exit_code: int = module.main(arguments)
     except SystemExit as end:
         # argparse exits after --help, and on bad arguments.
         return int(end.code or 0)
     return exit_code
-
-
-def _imported(module: str) -> Any:
-    """The module, which the garbage collector leaves alone from now on.
-
-    Nothing in it is garbage: to look takes a twentieth of a hop's start, and makes worker processes
-    copy memory that they could share.
-    """
-    gc.disable()
-    imported = import_module(module)
-    gc.freeze()
-    gc.enable()
-    return imported
 
 
 def _end_on_signal(exit_code: int | None) -> None:

@@ -13,7 +13,7 @@ def test_imports_have_no_cycle() -> None:
     # Imports for types and inside functions count too.
     graph = grimp.build_graph("mockservice", cache_dir=None)
     modules = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
-    assert "mockservice.serve.server" in modules["mockservice.serve.command"]
+    assert "mockservice.serve.server" in modules["mockservice.serve.run"]
     TopologicalSorter(modules).prepare()
 
 

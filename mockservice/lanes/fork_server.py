@@ -188,7 +188,7 @@ def main() -> int:
     Returns:
         The exit code, 0.
     """
-    from mockservice.serve import command
+    from mockservice.serve import command, run  # noqa: F401
 
     requests = socket.socket(fileno=os.dup(0))
     replies = os.dup(1)

@@ -228,8 +228,10 @@ def _listen(host: str | None, port: int, *, shared: bool) -> list[socket.socket]
 
 
 def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
+    # For a text, Python imports the codec of international names.
+    name = host.encode() if host.isascii() else host
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
         raise SettingError("host", host, _HOST_ALLOWED) from None
     return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import httptools
 
 from mockservice.chain import Failure
+from mockservice.serve import tls
 from mockservice.serve.telemetry.metrics import CLIENT_CLOSED, Pool
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Upstream:
         self.heads = _Heads()
         self._timeouts: dict[float, _Timeouts] = {}
         self._peer = proxy or url
-        self._tls = ssl.create_default_context() if url.secure else None
+        self._tls = tls.client_context() if url.secure else None
         self._idle: list[_Connection] = []
         # Requests to a proxy use the absolute form (RFC 9112 section 3.2.2).
         target = f"http://{url.authority}{url.target}" if proxy else url.target
@@ -510,10 +510,8 @@ def _reason(error: Exception) -> str:
     """Why the upstream cannot be reached, in a few words, without secrets and addresses."""
     if isinstance(error, socket.gaierror | UnicodeError):
         return "unknown host"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"TLS: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or 'handshake failed').replace('_', ' ').lower()}"
+    if tls_reason := tls.reason(error):
+        return tls_reason
     if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "connection reset"
     if isinstance(error, OSError) and error.errno:

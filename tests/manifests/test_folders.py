@@ -12,7 +12,7 @@ import pytest
 from mockservice import __version__
 from mockservice.manifests.checks import check
 from mockservice.manifests.inventory import kind_of
-from mockservice.serve.command import _tracing
+from mockservice.serve.run import _tracing
 from mockservice.serve.settings import Settings
 from tests.manifests.folders import FOLDERS, K8S, LANES, Copy, documents, together
 from tests.manifests.kustomize import FILE
