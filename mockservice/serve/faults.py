@@ -7,8 +7,7 @@ and `abort` is required, `percent` is optional. Several faults form a list (RFC 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mockservice.propagation import FAULT_HEADER
 
@@ -30,16 +29,14 @@ _STATUS: Final = r"[45][0-9]{2}"
 _FORM: Final = "must be a hop, then delay=, abort= or both, and percent=, each once, between ';'"
 
 
-@dataclass(frozen=True, slots=True)
-class Delay:
+class Delay(NamedTuple):
     """A delay in seconds, drawn evenly from a spread."""
 
     least: float
     most: float
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """A delay, an abort, or a delay and then an abort, for `percent` of the requests of a hop."""
 
     hop: str

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from mockservice.propagation import FAULT_HEADER, HEADER_NAME, NEVER_CARRIED
@@ -34,8 +33,7 @@ class SettingError(ValueError):
         super().__init__(f"{setting}={value!r}: must be {allowed}")
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamUrl:
+class UpstreamUrl(NamedTuple):
     """An `http` or `https` URL, and its parts."""
 
     text: str
@@ -61,8 +59,7 @@ class UpstreamUrl:
         return self.authority
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of one hop. `Settings.from_env` checks their values."""
 
     app: str
