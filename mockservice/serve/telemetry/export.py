@@ -5,28 +5,32 @@ Batches, retries, TLS, compression and the `OTEL_EXPORTER_*` variables are the S
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
 
-import requests
-import urllib3
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
+)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
 from mockservice.serve.telemetry.otlp import field
+from mockservice.serve.telemetry.transport import PlainTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.sdk.resources import Resource
 
-_MAX_ANSWER: Final = 64 * 1024
-"""Cap on a collector's answer, in bytes."""
+_PROXIES: Final = ("http_proxy", "all_proxy")
+"""The variables that name a proxy, in lower or upper case."""
 _QUIET: Final = 60.0
 """Seconds between two warnings about a full queue."""
 
@@ -54,22 +58,6 @@ class Processor(BatchSpanProcessor):
         self._emit(span)
 
 
-class _Session(requests.Session):
-    """Reads at most `_MAX_ANSWER` bytes of a collector's answer."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: requests would read the whole body of a redirect, even if it does not follow it."""
-
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        response = super().send(request, **{**options, "stream": True})
-        with suppress(urllib3.exceptions.HTTPError, OSError):
-            # The whole answer is read: the connection can be kept alive.
-            if len(response.raw.read(_MAX_ANSWER)) < _MAX_ANSWER:
-                return response
-        response.close()
-        return response
-
-
 class Exporter(OTLPSpanExporter):
     """The SDK's exporter for encoded spans, all of one resource and scope."""
 
@@ -79,7 +67,12 @@ class Exporter(OTLPSpanExporter):
         Raises:
             ValueError: a variable has a value that is not allowed.
         """
-        super().__init__(session=_Session())
+        if _is_plain():
+            super().__init__(_transport=PlainTransport())
+        else:
+            from mockservice.serve.telemetry.session import Session
+
+            super().__init__(session=Session())
         any_span = ReadableSpan(
             "",
             INVALID_SPAN_CONTEXT,
@@ -97,3 +90,13 @@ class Exporter(OTLPSpanExporter):
         # The last step of OTLPSpanExporter.export, after the encoding.
         sent = self._client.export(field(1, self._resource + of_scope))
         return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
+
+
+def _is_plain() -> bool:
+    """Whether exports go to a collector over plain HTTP: no TLS, no password, and no proxy."""
+    env = os.environ
+    endpoint = urlsplit(
+        env.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or env.get(OTEL_EXPORTER_OTLP_ENDPOINT) or ""
+    )
+    has_proxy = any(name.lower() in _PROXIES and value for name, value in env.items())
+    return endpoint.scheme == "http" and "@" not in endpoint.netloc and not has_proxy
