@@ -10,6 +10,7 @@ from mockservice.mesh.entrances import MAX_KINDS, kinds, without_example
 from mockservice.mesh.inferred import inferred_lanes
 from mockservice.mesh.lane_map import Entrance, LaneMap
 from mockservice.mesh.matching import Request, examples, gateway_route
+from mockservice.mesh.misled import misled
 from mockservice.mesh.model import Note, selects
 from mockservice.mesh.shadowed import shadowed
 from mockservice.mesh.topology import Topology
@@ -44,6 +45,7 @@ def read_lane_map(mesh: Mesh) -> LaneMap:
         *_without_own_pods(lane_map),
         *_unreached(lane_map),
         *_not_called(lane_map),
+        *dict.fromkeys(misled(topology)),
     )
     failing = _without_sidecars(lane_map)
     notes = [failing.get(note, note) for note in (*lane_map.notes, *more)]
