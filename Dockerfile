@@ -29,9 +29,9 @@ COPY mockservice mockservice
 RUN HATCH_BUILD_HOOK_ENABLE_MYPYC=1 /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/build/bin/pip --python /opt/venv/bin/python install --no-compile --no-deps dist/*.whl \
  && PYTHONPYCACHEPREFIX=/opt/venv/pycache /opt/venv/bin/python -P -c 'import runpy, \
-        mockservice.cli, mockservice.serve.command, mockservice.serve.healthcheck, \
-        mockservice.serve.fan_out, mockservice.serve.injector, \
-        mockservice.serve.telemetry.exposition, \
+        mockservice.cli, mockservice.serve.command, mockservice.serve.run, \
+        mockservice.serve.healthcheck, mockservice.serve.fan_out, mockservice.serve.injector, \
+        mockservice.serve.telemetry.exposition, mockservice.serve.telemetry.session, \
         mockservice.serve.telemetry.tracing, mockservice.probe.run'
 
 # The software bill of materials (SBOM).
