@@ -167,8 +167,9 @@ def test_the_sbom_says_nothing_of_when_it_was_made(sbom: dict[str, Any]) -> None
 
 
 def test_the_service_starts_from_bytecode(image: str) -> None:
-    modules = "command healthcheck fan_out injector telemetry.exposition telemetry.tracing"
-    imports = [f"import mockservice.serve.{module}" for module in modules.split()]
+    modules = "command run healthcheck fan_out injector".split()
+    modules += [f"telemetry.{module}" for module in ("exposition", "session", "tracing")]
+    imports = [f"import mockservice.serve.{module}" for module in modules]
     code = "; ".join(["import mockservice.cli", *imports])
     loaded = run_python(image, "-v", "-c", code)
     compiled = [line for line in loaded.splitlines() if line.startswith("# code object from")]
