@@ -129,6 +129,9 @@ audit: $(DEV)  ## ask for known vulnerabilities of all that the locks name
 	.ci/audit
 
 bench: $(BENCH) compiled  ## measure the chain beside Go and aiohttp, write bench/RESULTS.md (takes wrk)
+	rm -rf bench/.build/image
+	$(if $(IMAGE),mkdir -p bench/.build/image && container=$$(docker create $(IMAGE)) \
+	    && docker export $$container | tar -x -C bench/.build/image && docker rm $$container)
 	$(<D)/bin/python -m bench
 
 image:  ## build the container image

@@ -11,6 +11,8 @@ BENCH: Final = Path(__file__).parent
 BUILD: Final = BENCH / ".build"
 COMPILED: Final = BENCH.parent / ".build" / "compiled"
 """What `make compiled` makes."""
+IMAGE: Final = BUILD / "image"
+"""The files of the image, which `make bench IMAGE=...` unpacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,13 @@ MOCKSERVICE_COMPILED: Final = Contender(
 )
 MOCKSERVICE_COMPILED_TRACED: Final = Contender(
     "mockservice, compiled, traced", _COMPILED, _COMPILED_ENV, traced=True
+)
+# The container's own command, with the image's Python and libraries.
+_IMAGE: Final = ("chroot", str(IMAGE), "/opt/venv/bin/python", "-m", "mockservice")
+_IMAGE_ENV: Final = {"PYTHONPYCACHEPREFIX": "/opt/venv/pycache"}
+MOCKSERVICE_IMAGE: Final = Contender("mockservice, image", _IMAGE, _IMAGE_ENV, ready="/readyz")
+MOCKSERVICE_IMAGE_TRACED: Final = Contender(
+    "mockservice, image, traced", _IMAGE, _IMAGE_ENV, traced=True
 )
 AIOHTTP: Final = Contender("aiohttp", _AIOHTTP)
 AIOHTTP_TRACED: Final = Contender(

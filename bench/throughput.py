@@ -14,9 +14,12 @@ from bench.contenders import (
     GO,
     GO_TIMEOUT,
     GO_TRACED,
+    IMAGE,
     MOCKSERVICE,
     MOCKSERVICE_COMPILED,
     MOCKSERVICE_COMPILED_TRACED,
+    MOCKSERVICE_IMAGE,
+    MOCKSERVICE_IMAGE_TRACED,
     MOCKSERVICE_TRACED,
     Contender,
 )
@@ -50,6 +53,8 @@ _TOGETHER: Final = (
     MOCKSERVICE_TRACED,
     MOCKSERVICE_COMPILED_TRACED,
 )
+_OF_IMAGE: Final = (MOCKSERVICE_IMAGE, MOCKSERVICE_IMAGE_TRACED)
+"""In both, if there is an image."""
 _WARM_UP_SECONDS: Final = 1
 _COLUMNS: Final = (
     ("requests/s", "requests_per_second", ",.0f"),
@@ -103,7 +108,10 @@ class Throughput:
         for own, traced, how in (
             (MOCKSERVICE, MOCKSERVICE_TRACED, ""),
             (MOCKSERVICE_COMPILED, MOCKSERVICE_COMPILED_TRACED, "compiled: "),
+            (*_OF_IMAGE, "image: "),
         ):
+            if own not in apart:
+                continue
             goals += [
                 _goal(f"{how}requests/s against Go's net/http, apart", apart, own, GO, 1.5),
                 _goal(f"{how}the same, together", together, own, GO, 1.1),
@@ -127,7 +135,8 @@ class Throughput:
             *Apart*: each hop has a session of its own, and Linux shares the core evenly between
             sessions, as it does between pods. *Together*: all hops have the same session, as in a
             shell. *Compiled*: mypyc has compiled what a request goes through, as in the image
-            (`make compiled`); all else here is measured with the plain source. The hops in Go and
+            (`make compiled`); *image*: the image's own files and Python, in a chroot; all else here
+            is measured with the plain source. The hops in Go and
             aiohttp do less than mockservice: they have no JSON form, detect no loops, count nothing
             and have no readiness check. Those of {GO.name} have no timeouts, either, and the bare
             ones check nothing."""
@@ -166,8 +175,9 @@ def _table(title: str, results: Mapping[Contender, Result]) -> str:
 def measure_throughput(run: Run) -> Throughput:
     """Load the chains of all contenders in turn, round by round: apart, then together."""
     seconds = run.size(3, 1)
-    apart = _measure(run, _APART, seconds, together=False)
-    together = _measure(run, _TOGETHER, seconds, together=True)
+    of_image = _OF_IMAGE if IMAGE.exists() else ()
+    apart = _measure(run, (*_APART, *of_image), seconds, together=False)
+    together = _measure(run, (*_TOGETHER, *of_image), seconds, together=True)
     return Throughput(seconds, apart, together)
 
 
