@@ -93,6 +93,7 @@ def test_interim_answers_do_not_count(transport: PlainTransport, answer: bytes) 
         b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nless",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmore than that",
     ],
 )
 def test_an_answer_may_be_the_last_one_of_its_connection(

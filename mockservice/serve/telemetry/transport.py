@@ -110,25 +110,28 @@ class _Answer:
         Raises:
             OSError: no answer came, or it is not HTTP.
         """
+        try:
+            self._read(connection, end)
+        except OSError:
+            if not self._has_head:
+                raise
+            return
+        if not self._has_head:
+            raise ConnectionError("no whole head of an answer")
+        self.keeps_alive = self._is_whole and not self._is_last
+
+    def _read(self, connection: socket.socket, end: float) -> None:
         received = 0
         while not self._is_whole and received < MAX_ANSWER:
-            try:
-                connection.settimeout(_left(end))
-                data = connection.recv(MAX_ANSWER - received)
-            except OSError:
-                if self._has_head:
-                    return
-                raise
+            connection.settimeout(_left(end))
+            data = connection.recv(MAX_ANSWER - received)
             if not data:
-                break
+                return
             received += len(data)
             try:
                 self._parser.feed_data(data)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                 raise ConnectionError("the answer is not HTTP") from None
-        if not self._has_head:
-            raise ConnectionError("no whole head of an answer")
-        self.keeps_alive = self._is_whole and not self._is_last
 
     # Parser callbacks.
 
