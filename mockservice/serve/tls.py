@@ -34,8 +34,7 @@ class _NoTls(ModuleType):
 def left_out() -> Iterator[None]:
     """Import asyncio and uvloop without OpenSSL, for a process that uses no TLS in its event loop.
 
-    Does nothing if `ssl` is imported already. Who imports `ssl` afterwards, such as the exporter, gets
-    the real one.
+    Does nothing if `ssl` is imported already. Who imports `ssl` afterwards gets the real one.
     """
     if _SSL in sys.modules:
         yield
