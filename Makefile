@@ -123,7 +123,7 @@ format: $(DEV)  ## mend style
 types: $(DEV)  ## check types
 	$(BIN)/mypy
 
-check: lint types test  ## all that CI checks
+check: lint types test test-compiled  ## all that CI checks
 
 audit: $(DEV)  ## ask for known vulnerabilities of all that the locks name
 	.ci/audit
