@@ -75,6 +75,8 @@ class _FannedOutCall:
                 call.cancel()
 
     def _end(self, place: int, outcome: Outcome) -> None:
+        # The call refers to this one: the garbage collector would have to end the circle.
+        self._calls[place] = None
         self._outcomes[place] = outcome
         self._pending -= 1
         if not self._pending:
