@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from mockservice.chain import Failure
-from mockservice.propagation import REMAINING_HEADER, Headers
+from mockservice.propagation import REMAINING_HEADER, FieldLines
 from mockservice.serve.hop import TREE_TOO_LARGE
 from mockservice.serve.upstream import MAX_BODY, Answer, UpstreamError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mockservice.serve.upstream import Outcome, Outcomes
 
 _TOO_LONG: Final = f"answers of more than {MAX_BODY} bytes together"
+_REMAINING_FIELD: Final = REMAINING_HEADER + b": "
 
 
 class FanOut:
@@ -26,16 +27,18 @@ class FanOut:
         """`names` are those by which failures name the upstreams."""
         self.upstreams = tuple(zip(upstreams, names, strict=True))
 
-    def get(self, headers: Headers, timeout: float, done: Callable[[Outcomes], None]) -> Cancelable:
-        """GET all upstreams with `headers`.
+    def get(
+        self, lines: FieldLines, timeout: float, done: Callable[[Outcomes], None]
+    ) -> Cancelable:
+        """GET all upstreams with these headers.
 
         Args:
-            headers: the headers for each upstream. `x-mock-hops-remaining` must be one of them:
-                each upstream gets its share.
+            lines: the headers for each upstream. `x-mock-hops-remaining` must be the last one: each
+                upstream gets its share.
             timeout: seconds for each call, and so for all of them.
             done: called once, when all calls have ended.
         """
-        return _FannedOutCall(self, headers, timeout, done)
+        return _FannedOutCall(self, lines, timeout, done)
 
 
 class _FannedOutCall:
@@ -46,7 +49,7 @@ class _FannedOutCall:
     def __init__(
         self,
         fan_out: FanOut,
-        headers: Headers,
+        lines: FieldLines,
         timeout: float,
         done: Callable[[Outcomes], None],
     ) -> None:
@@ -55,8 +58,8 @@ class _FannedOutCall:
         self._pending = len(upstreams)
         self._outcomes: list[Outcome | None] = [None] * self._pending
         self._calls: list[Cancelable | None] = [None] * self._pending
-        place_of_remaining = [name for name, _ in headers].index(REMAINING_HEADER)
-        remaining = int(headers[place_of_remaining][1])
+        common = lines[:-1]
+        remaining = int(lines[-1].removeprefix(_REMAINING_FIELD))
         for place, (upstream, name) in enumerate(upstreams):
             # An equal share for each, the first ones one more.
             share = (remaining + len(upstreams) - 1 - place) // len(upstreams)
@@ -64,9 +67,8 @@ class _FannedOutCall:
             if share == 0:
                 end(UpstreamError(508, Failure(name, "loop", TREE_TOO_LARGE)))
                 continue
-            own = headers.copy()
-            own[place_of_remaining] = (REMAINING_HEADER, b"%d" % share)
-            self._calls[place] = upstream.get(own, timeout, end)
+            own = _REMAINING_FIELD + b"%d" % share
+            self._calls[place] = upstream.get([*common, own], timeout, end)
 
     def cancel(self) -> None:
         """Cancel the calls that have not ended."""

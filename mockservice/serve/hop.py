@@ -12,7 +12,9 @@ from mockservice.chain import JSON_TYPE, MAX_HOPS, MAX_TREE, TEXT_TYPE, Chain, F
 from mockservice.propagation import (
     HOPS_HEADER,
     REMAINING_HEADER,
+    FieldLines,
     Headers,
+    field_lines,
     trace_id_of,
     values_by_name,
 )
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 TREE_TOO_LARGE: Final = f"more than {MAX_TREE} hops in the tree"
 """Why a hop is refused, or not called, that would be one too many."""
+_HOPS_FIELD: Final = HOPS_HEADER + b": "
+_REMAINING_FIELD: Final = REMAINING_HEADER + b": "
 
 
 # Neither tuples nor frozen, as both take longer to make, and named tuples longer to read.
@@ -103,8 +107,8 @@ class Done(Protocol):
 class Calls(Protocol):
     """Calls the upstream (see `mockservice.serve.upstream.Upstream.get`), or several."""
 
-    def get(self, headers: Headers, timeout: float, done: Done) -> Cancelable | None:
-        """GET the upstream with `headers` within `timeout` seconds, and call `done` once."""
+    def get(self, lines: FieldLines, timeout: float, done: Done) -> Cancelable | None:
+        """GET the upstream with these headers within `timeout` seconds, and call `done` once."""
 
 
 class Render(Protocol):
@@ -227,15 +231,15 @@ class Hop:
     ) -> Cancelable | None:
         """Call the upstream, and reply with what `render` makes of its outcome."""
         passed = (*request.passed, self._id)
-        headers = [
-            (b"Accept", b"application/json" if request.wants_json else b"text/plain"),
-            (HOPS_HEADER, b",".join(passed)),
-            *request.lane_headers,
+        lines = [
+            b"Accept: application/json" if request.wants_json else b"Accept: text/plain",
+            _HOPS_FIELD + b",".join(passed),
+            *field_lines(request.lane_headers),
         ]
         if request.remaining is not None or len(self._names) > 1:
             # A chain is bounded by `passed` alone.
             remaining = MAX_TREE if request.remaining is None else request.remaining
-            headers.append((REMAINING_HEADER, b"%d" % (remaining - 1)))
+            lines.append(_REMAINING_FIELD + b"%d" % (remaining - 1))
 
         def end(outcome: Outcome | Outcomes | None, fault: str | None = None) -> None:
             if isinstance(outcome, upstream.Answer):
@@ -247,7 +251,7 @@ class Hop:
             else:
                 reply(self._join(outcome, render, fault))
 
-        return calls.get(headers, self._timeouts[len(request.passed)], end)
+        return calls.get(lines, self._timeouts[len(request.passed)], end)
 
     def _join(self, outcomes: Outcomes, render: Render, fault: str | None) -> Answer:
         """The answer from the outcomes at several upstreams: the first that failed decides."""

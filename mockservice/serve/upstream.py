@@ -20,8 +20,9 @@ from mockservice.serve import tls
 from mockservice.serve.telemetry.metrics import CLIENT_CLOSED, Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from mockservice.propagation import FieldLines
     from mockservice.serve.settings import UpstreamUrl
     from mockservice.serve.telemetry.metrics import Durations
 
@@ -172,23 +173,23 @@ class Upstream:
 
     def get(
         self,
-        headers: Iterable[tuple[bytes, bytes]],
+        lines: FieldLines,
         timeout: float,
         done: Callable[[Outcome], None],
     ) -> UpstreamCall:
-        """GET the URL with `headers`, byte for byte. Redirects are not followed.
+        """GET the URL with these headers, byte for byte. Redirects are not followed.
 
         Args:
-            headers: valid field names and values.
+            lines: valid field names and values.
             timeout: seconds for the whole call, connecting included: one of a few values.
             done: called once with the answer, or with an error: status 504 after the timeout, 499
                 after a cancel, else 502.
         """
-        lines = [self._head, *map(b": ".join, headers), b"", b""]
+        request = b"\r\n".join([self._head, *lines, b"\r\n"])
         timeouts = self._timeouts.get(timeout)
         if timeouts is None:
             timeouts = self._timeouts[timeout] = _Timeouts(self.loop, timeout)
-        call = UpstreamCall(self, b"\r\n".join(lines), timeouts, done)
+        call = UpstreamCall(self, request, timeouts, done)
         timeouts.add(call)
         call.start()
         return call

@@ -18,7 +18,13 @@ from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mockservice.propagation import B3_HEADERS, W3C_TRACE_HEADERS, Headers, values_by_name
+from mockservice.propagation import (
+    B3_HEADERS,
+    W3C_TRACE_HEADERS,
+    FieldLines,
+    Headers,
+    values_by_name,
+)
 from mockservice.serve.settings import SettingError
 
 if TYPE_CHECKING:
@@ -113,7 +119,9 @@ class Propagator:
             if propagator is not None:
                 propagators.append(propagator())
             rewritten |= headers
-        self._rewritten = rewritten
+        # The beginnings of the lines that are replaced.
+        self._rewritten = tuple(name + b":" for name in rewritten)
+        self._initials = frozenset(b"".join(name[:1] + name[:1].upper() for name in rewritten))
         self._by_sdk = CompositePropagator(propagators)
         self._is_w3c = rewritten == W3C_TRACE_HEADERS
 
@@ -125,18 +133,22 @@ class Propagator:
         found_by_sdk = trace.get_current_span(context).get_span_context()
         return TraceContext.of(found_by_sdk) if found_by_sdk.is_valid else None
 
-    def write(self, headers: Headers, context: TraceContext) -> Headers:
-        """`headers` with `context` in place of what they say."""
-        rewritten = self._rewritten
-        others = [header for header in headers if header[0].lower() not in rewritten]
+    def write(self, lines: FieldLines, context: TraceContext) -> FieldLines:
+        """The headers in `lines` with `context` in place of what they say."""
+        others = [
+            line
+            for line in lines
+            # Most lines need no second look.
+            if line[0] not in self._initials or not line.lower().startswith(self._rewritten)
+        ]
         if self._is_w3c:
-            others.append((b"traceparent", context.traceparent))
+            others.append(b"traceparent: " + context.traceparent)
             if context.state:
-                others.append((b"tracestate", context.state))
+                others.append(b"tracestate: " + context.state)
             return others
         written: dict[str, str] = {}
         self._by_sdk.inject(written, context.around_sdk())
-        return others + [(name.encode(), value.encode()) for name, value in written.items()]
+        return others + [f"{name}: {value}".encode() for name, value in written.items()]
 
 
 def _read_w3c(headers: Headers) -> TraceContext | None:

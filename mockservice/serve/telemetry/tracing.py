@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 
 from mockservice import __version__
-from mockservice.propagation import W3C_TRACE_HEADERS, Headers
+from mockservice.propagation import W3C_TRACE_HEADERS, FieldLines, Headers
 from mockservice.serve.settings import SettingError
 from mockservice.serve.telemetry import export, otlp
 from mockservice.serve.telemetry.trace_context import Propagator, TraceContext
@@ -285,9 +285,9 @@ class TracedUpstream:
         )
 
     def get(
-        self, headers: Headers, timeout: float, done: Callable[[Outcome], None]
+        self, lines: FieldLines, timeout: float, done: Callable[[Outcome], None]
     ) -> Cancelable | None:
-        """GET the upstream with `headers` and the trace context of the client span."""
+        """GET the upstream with these headers and the trace context of the client span."""
         server = self._spans.current
         parent = None if server is None else server.context
         span = self._spans.begin("GET", trace.SpanKind.CLIENT, parent, self._attributes)
@@ -301,7 +301,7 @@ class TracedUpstream:
                 self._spans.end(span, _ended(outcome.status, outcome.status >= 400))
             done(outcome)
 
-        return self._upstream.get(self._propagator.write(headers, span.context), timeout, end)
+        return self._upstream.get(self._propagator.write(lines, span.context), timeout, end)
 
 
 def _check_exporter(env: Mapping[str, str]) -> None:
