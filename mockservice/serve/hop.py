@@ -36,10 +36,11 @@ _HOPS_FIELD: Final = HOPS_HEADER + b": "
 _REMAINING_FIELD: Final = REMAINING_HEADER + b": "
 
 
-# Neither tuples nor frozen, as both take longer to make, and named tuples longer to read.
+# Neither tuples nor frozen, as both take longer to make, and named tuples longer to read. mypyc
+# compiles an `__init__` that is written down, and not one that `dataclass` writes.
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Request:
     """A request to a hop."""
 
@@ -50,27 +51,63 @@ class Request:
     """All headers as received."""
     lane_headers: Headers
     """The headers that go on to the upstream."""
-    passed: tuple[bytes, ...] = ()
+    passed: tuple[bytes, ...]
     """The ids of the hops that the chain has passed: `x-mock-hops`."""
-    wants_json: bool = False
-    client_ip: str | None = None
-    remaining: int | None = None
+    wants_json: bool
+    client_ip: str | None
+    remaining: int | None
     """How many hops the tree may have from this hop on: `x-mock-hops-remaining`. None: not told."""
-    connection: str = ""
+    connection: str
     """The `Connection` header of the response, empty for none."""
 
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        lane_headers: Headers,
+        passed: tuple[bytes, ...],
+        wants_json: bool,
+        client_ip: str | None,
+        remaining: int | None,
+        connection: str,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.lane_headers = lane_headers
+        self.passed = passed
+        self.wants_json = wants_json
+        self.client_ip = client_ip
+        self.remaining = remaining
+        self.connection = connection
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Answer:
     """A hop's answer."""
 
     status: int
     content_type: str
     body: bytes
-    failure: Failure | None = None
+    failure: Failure | None
     """The failure, if this hop found it. None if another hop did."""
-    failed_upstreams: tuple[tuple[str, str], ...] = ()
+    failed_upstreams: tuple[tuple[str, str], ...]
     """Of several upstreams those that failed: the name, and what to log about it."""
+
+    def __init__(
+        self,
+        status: int,
+        content_type: str,
+        body: bytes,
+        failure: Failure | None = None,
+        failed_upstreams: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.body = body
+        self.failure = failure
+        self.failed_upstreams = failed_upstreams
 
 
 # From here to the upstream and back there are callbacks instead of coroutines: a task per request

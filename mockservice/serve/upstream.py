@@ -11,7 +11,7 @@ import os
 import socket
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
@@ -47,14 +47,19 @@ _CLOCK: Final = 0.001
 _MAX_IDLE: Final = 256
 
 
-# Not frozen, as that takes longer to make.
-@dataclass(slots=True)
+# Not frozen, as that takes longer to make. mypyc compiles an `__init__` that is written down.
+@dataclass(slots=True, init=False)
 class Answer:
     """The upstream's answer: status, the value of `Content-Type`, and the body."""
 
     status: int
     content_type: bytes
     body: bytes
+
+    def __init__(self, status: int, content_type: bytes, body: bytes) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.body = body
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +82,16 @@ def canceled(hop: str) -> UpstreamError:
     return UpstreamError(CLIENT_CLOSED, failure)
 
 
-class _Head(NamedTuple):
-    """What the head of an answer says."""
+class _Head:
+    """The head of an answer, and what it says."""
 
-    status: int
-    content_type: bytes
-    length: int
-    """The length of the body, in bytes."""
+    __slots__ = ("content_type", "length", "status", "text")
+
+    def __init__(self, text: bytes, answer: Answer) -> None:
+        self.text = text
+        self.status = answer.status
+        self.content_type = answer.content_type
+        self.length = len(answer.body)
 
 
 class _Heads:
@@ -95,14 +103,17 @@ class _Heads:
 
     def __init__(self) -> None:
         self._known: dict[bytes, _Head] = {}
+        self._latest: _Head | None = None
 
     def answer(self, data: bytes) -> Answer | None:
         """The answer that `data` is, if it is a known head and a body of its length."""
-        start = data.find(_HEAD_END) + len(_HEAD_END)
-        head = self._known.get(data[:start])
-        if head is None or len(data) - start != head.length:
+        head = self._latest
+        if head is None or not data.startswith(head.text):
+            start = data.find(_HEAD_END) + len(_HEAD_END)
+            head = self._latest = self._known.get(data[:start])
+        if head is None or len(data) - len(head.text) != head.length:
             return None
-        return Answer(head.status, head.content_type, data[start:])
+        return Answer(head.status, head.content_type, data[len(head.text) :])
 
     def learn(self, data: bytes, answer: Answer) -> None:
         """Keep the head of `data`, which is the whole `answer` and keeps its connection alive."""
@@ -111,7 +122,7 @@ class _Heads:
         if start <= _MAX_KNOWN_HEAD and len(data) - start == len(answer.body):
             if len(self._known) >= _MAX_HEADS:
                 self._known.clear()
-            self._known[data[:start]] = _Head(answer.status, answer.content_type, len(answer.body))
+            self._known[data[:start]] = _Head(data[:start], answer)
 
 
 class _Timeouts:
