@@ -50,7 +50,8 @@ _NO_CONTEXT: Final = otel_context.Context()
 _SAMPLED: Final = int(trace.TraceFlags.SAMPLED)
 
 
-@dataclass(slots=True)
+# mypyc compiles an `__init__` that is written down, and not one that `dataclass` writes.
+@dataclass(slots=True, init=False)
 class TraceContext:
     """What a span tells other spans (W3C Trace Context section 3.2 and 3.3)."""
 
@@ -59,9 +60,23 @@ class TraceContext:
     span_id: bytes
     """8 bytes."""
     flags: int
-    state: bytes = b""
+    state: bytes
     """The `tracestate` header, empty for none."""
-    is_remote: bool = False
+    is_remote: bool
+
+    def __init__(
+        self,
+        trace_id: bytes,
+        span_id: bytes,
+        flags: int,
+        state: bytes = b"",
+        is_remote: bool = False,
+    ) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.flags = flags
+        self.state = state
+        self.is_remote = is_remote
 
     @property
     def is_sampled(self) -> bool:
