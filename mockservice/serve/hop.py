@@ -299,15 +299,17 @@ class Hop:
         for name, outcome in zip(self._names, outcomes, strict=True):
             if isinstance(outcome, upstream.Answer):
                 rest.append(outcome)
-                own, found, reason = _status(outcome), None, f"answered {outcome.status}"
+                own, found = _status(outcome), None
+                if own == 200:
+                    continue
+                reason = f"answered {outcome.status}"
             else:
                 found = outcome.failure
                 rest.append(found)
                 own, reason = outcome.status, f"{found.kind}: {found.reason}"
-            if own != 200:
-                if not failed:
-                    status, failure = own, found
-                failed.append((name, reason))
+            if not failed:
+                status, failure = own, found
+            failed.append((name, reason))
         answer = render(status, rest, fault)
         return (
             replace(answer, failure=failure, failed_upstreams=tuple(failed)) if failed else answer
