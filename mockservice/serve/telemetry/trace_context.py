@@ -170,20 +170,22 @@ def _read_w3c(headers: Headers) -> TraceContext | None:
     """The context in these headers, if it is as most are; None leaves the rest to the SDK."""
     traceparent: bytes | None = None
     states: tuple[bytes, ...] = ()
+    size = 0
     for name, value in headers:
         if len(name) == 11 and traceparent is None and name.lower() == b"traceparent":
             traceparent = value
         elif len(name) == 10 and name.lower() == b"tracestate":
             states += (value,)
+            size += len(value) + 1
     if traceparent is None:
         return None
     match = _TRACEPARENT.fullmatch(traceparent)
-    if match is None or sum(map(len, states)) + len(states) > _MAX_STATE:
+    if match is None or size > _MAX_STATE:
         return None
     trace_id, span_id, flags = match.groups()
     state = _state(states) if states else b""
     return TraceContext(
-        unhexlify(trace_id), unhexlify(span_id), int(flags, 16), state, is_remote=True
+        unhexlify(trace_id), unhexlify(span_id), unhexlify(flags)[0], state, is_remote=True
     )
 
 
