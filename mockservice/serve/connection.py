@@ -118,7 +118,7 @@ class HeaderNames:
         """A cache: header name, spelled as the client spells it -> how the header is treated."""
 
     def treatment(self, name: bytes) -> int:
-        """How a header is treated whose name is not in the cache."""
+        """How the header of this name is treated, which is not in the cache."""
         lower = name.lower()
         treatment = _TREATMENTS.get(lower, _CARRIED if self._carries(lower) else _IGNORED)
         if len(self.known) < _MAX_CACHED_NAMES and len(name) <= _MAX_CACHED_NAME:

@@ -6,18 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from mockservice.chain import Failure
-from mockservice.propagation import REMAINING_HEADER, FieldLines
-from mockservice.serve.hop import TREE_TOO_LARGE
+from mockservice.serve.hop import REMAINING_FIELD, TREE_TOO_LARGE
 from mockservice.serve.upstream import MAX_BODY, Answer, UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mockservice.propagation import FieldLines
     from mockservice.serve.hop import Calls, Cancelable
     from mockservice.serve.upstream import Outcome, Outcomes
 
 _TOO_LONG: Final = f"answers of more than {MAX_BODY} bytes together"
-_REMAINING_FIELD: Final = REMAINING_HEADER + b": "
 
 
 class FanOut:
@@ -59,7 +58,7 @@ class _FannedOutCall:
         self._outcomes: list[Outcome | None] = [None] * self._pending
         self._calls: list[Cancelable | None] = [None] * self._pending
         common = lines[:-1]
-        remaining = int(lines[-1].removeprefix(_REMAINING_FIELD))
+        remaining = int(lines[-1].removeprefix(REMAINING_FIELD))
         for place, (upstream, name) in enumerate(upstreams):
             # An equal share for each, the first ones one more.
             share = (remaining + len(upstreams) - 1 - place) // len(upstreams)
@@ -67,7 +66,7 @@ class _FannedOutCall:
             if share == 0:
                 end(UpstreamError(508, Failure(name, "loop", TREE_TOO_LARGE)))
                 continue
-            own = _REMAINING_FIELD + b"%d" % share
+            own = REMAINING_FIELD + b"%d" % share
             self._calls[place] = upstream.get([*common, own], timeout, end)
 
     def cancel(self) -> None:
@@ -77,7 +76,7 @@ class _FannedOutCall:
                 call.cancel()
 
     def _end(self, place: int, outcome: Outcome) -> None:
-        # The call refers to this one: the garbage collector would have to end the circle.
+        # It refers to this object: a cycle would wait for the garbage collector.
         self._calls[place] = None
         self._outcomes[place] = outcome
         self._pending -= 1

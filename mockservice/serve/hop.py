@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 TREE_TOO_LARGE: Final = f"more than {MAX_TREE} hops in the tree"
 """Why a hop is refused, or not called, that would be one too many."""
+REMAINING_FIELD: Final = REMAINING_HEADER + b": "
 _HOPS_FIELD: Final = HOPS_HEADER + b": "
-_REMAINING_FIELD: Final = REMAINING_HEADER + b": "
 
 
 # Neither tuples nor frozen, as both take longer to make, and named tuples longer to read. mypyc
@@ -276,7 +276,7 @@ class Hop:
         if request.remaining is not None or len(self._names) > 1:
             # A chain is bounded by `passed` alone.
             remaining = MAX_TREE if request.remaining is None else request.remaining
-            lines.append(_REMAINING_FIELD + b"%d" % (remaining - 1))
+            lines.append(REMAINING_FIELD + b"%d" % (remaining - 1))
 
         def end(outcome: Outcome | Outcomes | None, fault: str | None = None) -> None:
             if isinstance(outcome, upstream.Answer):
