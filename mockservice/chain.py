@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 JSON_TYPE: Final = "application/json"
@@ -59,6 +60,8 @@ _ESCAPED: Final = r"(?s:\\(.))"
 _ONLY_HOPS: Final = (
     rb"(?>-> [^(]{1,1012}\(version: .{1,1012}?, ip: [^\s(),]+(?:, fault: [^()]+)?\))++"
 )
+_MAX_CACHED_BRANCH: Final = 1024
+"""Cap on the text of a cached branch, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +197,18 @@ class Chain:
 
 def as_branch(text: bytes) -> bytes:
     """The text form that an upstream answered, as it stands inside brackets."""
+    # Hops answer the same text again and again.
+    return _known_branch(text) if len(text) <= _MAX_CACHED_BRANCH else _read_as_branch(text)
+
+
+def _read_as_branch(text: bytes) -> bytes:
     if re.fullmatch(_ONLY_HOPS, text):
         return text
     chain = Chain.from_text(text.decode("utf-8", "surrogateescape"))
     return chain.as_branch().encode("utf-8", "surrogateescape")
+
+
+_known_branch = lru_cache(maxsize=128)(_read_as_branch)
 
 
 class _NotATreeError(Exception):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Headers = list[tuple[bytes, bytes]]
 """Header fields in the order received, repeated ones included."""
 
+FieldLines = list[bytes]
+"""Header fields as they are sent, `name: value`, without line ends (RFC 9112 section 5)."""
+
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name: a token (RFC 9110 section 5.6.2)."""
 
@@ -191,6 +194,11 @@ def _replaced(headers: Headers, name: bytes, value: bytes) -> Headers:
             replaced.append((header[0], value))
             value = b""
     return replaced
+
+
+def field_lines(headers: Headers) -> FieldLines:
+    """`headers` as they are sent."""
+    return list(map(b": ".join, headers))
 
 
 def values_by_name(headers: Headers) -> dict[str, list[str]]:

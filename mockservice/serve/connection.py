@@ -60,6 +60,7 @@ _PARSE_SIZE: Final = 4 * 1024
 # RFC 3986 section 3.2.2, with a port. Empty if the target has no authority.
 _HOST_VALUE: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE_FORM: Final = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+_SPACE: Final = 0x20
 _EMPTY_LINE: Final = b"\r\n\r\n"
 # In capitals, with the dash of some registered ones. Empty if it is another.
 _METHOD: Final = re.compile(rb"(?:[A-Z][A-Z_-]*)?")
@@ -100,24 +101,28 @@ _TREATMENTS: Final = {
 }
 # The common values of `Connection`: they name no header.
 _NAMES_NO_HEADER: Final = frozenset((b"keep-alive", b"Keep-Alive", b"close", b"Close"))
+# Common values of `Accept` that do not ask for JSON.
+_NOT_JSON: Final = frozenset((b"text/plain", b"*/*"))
 _MAX_CACHED_NAMES: Final = 1024
 # Cap on a cached name, in bytes. Common header names are shorter.
 _MAX_CACHED_NAME: Final = 64
 
 
-class HeaderNames(dict[bytes, int]):
-    """A cache: header name, spelled as the client spells it -> how the header is treated."""
+class HeaderNames:
+    """How headers are treated, by name."""
 
     def __init__(self, carries: Callable[[bytes], bool]) -> None:
         """`carries` tells whether the header of a lower-case name goes on to the upstream."""
-        super().__init__()
         self._carries = carries
+        self.known: dict[bytes, int] = {}
+        """A cache: header name, spelled as the client spells it -> how the header is treated."""
 
-    def __missing__(self, name: bytes) -> int:
+    def treatment(self, name: bytes) -> int:
+        """How the header of this name is treated, which is not in the cache."""
         lower = name.lower()
         treatment = _TREATMENTS.get(lower, _CARRIED if self._carries(lower) else _IGNORED)
-        if len(self) < _MAX_CACHED_NAMES and len(name) <= _MAX_CACHED_NAME:
-            self[name] = treatment
+        if len(self.known) < _MAX_CACHED_NAMES and len(name) <= _MAX_CACHED_NAME:
+            self.known[name] = treatment
         return treatment
 
 
@@ -206,6 +211,7 @@ class Connection:
         "_input",
         "_is_queued",
         "_is_running",
+        "_known_names",
         "_lane_headers",
         "_last_used",
         "_length",
@@ -231,6 +237,7 @@ class Connection:
         # Per-connection state.
         self._server = server
         self._header_names = server.header_names
+        self._known_names = server.header_names.known
         self._parser = httptools.HttpRequestParser(self)
         self._input = b""
         self._discards_input = False
@@ -559,18 +566,19 @@ class Connection:
         headers = self._headers
         if len(headers) == MAX_HEADERS:
             raise _BadRequestError(400, f"more than {MAX_HEADERS} headers")
-        # llhttp keeps the whitespace after a value (RFC 9110 section 5.5).
-        header = (name, value.rstrip(b" \t"))
+        if value and value[-1] <= _SPACE:
+            # llhttp keeps the whitespace after a value (RFC 9110 section 5.5).
+            value = value.rstrip(b" \t")
+        header = (name, value)
         headers.append(header)
-        # `get` is faster than an index, which finds `__missing__` by name.
-        treatment = self._header_names.get(name)
+        treatment = self._known_names.get(name)
         if treatment is None:
-            treatment = self._header_names[name]
+            treatment = self._header_names.treatment(name)
         if treatment:
             if treatment <= _LIST:
                 self._lane_headers.append(header)
             if treatment != _CARRIED:
-                self._special.append((treatment, header[1]))
+                self._special.append((treatment, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -608,7 +616,7 @@ class Connection:
                 lists_size += len(value) + 1
             elif treatment == _HOST:
                 hosts += 1 if value == self._host or self._is_host(value) else 2
-            elif treatment == _ACCEPT:
+            elif treatment == _ACCEPT and value not in _NOT_JSON:
                 self._wants_json = self._wants_json or b"application/json" in value.lower()
             elif treatment == _HOPS:
                 hop_ids += tuple(value.split(b",", _MAX_HOP_IDS))

@@ -6,13 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from mockservice.chain import Failure
-from mockservice.propagation import REMAINING_HEADER, Headers
-from mockservice.serve.hop import TREE_TOO_LARGE
+from mockservice.serve.hop import REMAINING_FIELD, TREE_TOO_LARGE
 from mockservice.serve.upstream import MAX_BODY, Answer, UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mockservice.propagation import FieldLines
     from mockservice.serve.hop import Calls, Cancelable
     from mockservice.serve.upstream import Outcome, Outcomes
 
@@ -26,16 +26,18 @@ class FanOut:
         """`names` are those by which failures name the upstreams."""
         self.upstreams = tuple(zip(upstreams, names, strict=True))
 
-    def get(self, headers: Headers, timeout: float, done: Callable[[Outcomes], None]) -> Cancelable:
-        """GET all upstreams with `headers`.
+    def get(
+        self, lines: FieldLines, timeout: float, done: Callable[[Outcomes], None]
+    ) -> Cancelable:
+        """GET all upstreams with these headers.
 
         Args:
-            headers: the headers for each upstream. `x-mock-hops-remaining` must be one of them:
-                each upstream gets its share.
+            lines: the headers for each upstream. `x-mock-hops-remaining` must be the last one: each
+                upstream gets its share.
             timeout: seconds for each call, and so for all of them.
             done: called once, when all calls have ended.
         """
-        return _FannedOutCall(self, headers, timeout, done)
+        return _FannedOutCall(self, lines, timeout, done)
 
 
 class _FannedOutCall:
@@ -46,7 +48,7 @@ class _FannedOutCall:
     def __init__(
         self,
         fan_out: FanOut,
-        headers: Headers,
+        lines: FieldLines,
         timeout: float,
         done: Callable[[Outcomes], None],
     ) -> None:
@@ -55,8 +57,8 @@ class _FannedOutCall:
         self._pending = len(upstreams)
         self._outcomes: list[Outcome | None] = [None] * self._pending
         self._calls: list[Cancelable | None] = [None] * self._pending
-        place_of_remaining = [name for name, _ in headers].index(REMAINING_HEADER)
-        remaining = int(headers[place_of_remaining][1])
+        common = lines[:-1]
+        remaining = int(lines[-1].removeprefix(REMAINING_FIELD))
         for place, (upstream, name) in enumerate(upstreams):
             # An equal share for each, the first ones one more.
             share = (remaining + len(upstreams) - 1 - place) // len(upstreams)
@@ -64,9 +66,8 @@ class _FannedOutCall:
             if share == 0:
                 end(UpstreamError(508, Failure(name, "loop", TREE_TOO_LARGE)))
                 continue
-            own = headers.copy()
-            own[place_of_remaining] = (REMAINING_HEADER, b"%d" % share)
-            self._calls[place] = upstream.get(own, timeout, end)
+            own = REMAINING_FIELD + b"%d" % share
+            self._calls[place] = upstream.get([*common, own], timeout, end)
 
     def cancel(self) -> None:
         """Cancel the calls that have not ended."""
@@ -75,6 +76,8 @@ class _FannedOutCall:
                 call.cancel()
 
     def _end(self, place: int, outcome: Outcome) -> None:
+        # It refers to this object: a cycle would wait for the garbage collector.
+        self._calls[place] = None
         self._outcomes[place] = outcome
         self._pending -= 1
         if not self._pending:

@@ -12,7 +12,9 @@ from mockservice.chain import JSON_TYPE, MAX_HOPS, MAX_TREE, TEXT_TYPE, Chain, F
 from mockservice.propagation import (
     HOPS_HEADER,
     REMAINING_HEADER,
+    FieldLines,
     Headers,
+    field_lines,
     trace_id_of,
     values_by_name,
 )
@@ -30,12 +32,15 @@ if TYPE_CHECKING:
 
 TREE_TOO_LARGE: Final = f"more than {MAX_TREE} hops in the tree"
 """Why a hop is refused, or not called, that would be one too many."""
+REMAINING_FIELD: Final = REMAINING_HEADER + b": "
+_HOPS_FIELD: Final = HOPS_HEADER + b": "
 
 
-# Neither tuples nor frozen, as both take longer to make, and named tuples longer to read.
+# Neither tuples nor frozen, as both take longer to make, and named tuples longer to read. mypyc
+# compiles an `__init__` that is written down, and not one that `dataclass` writes.
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Request:
     """A request to a hop."""
 
@@ -46,27 +51,63 @@ class Request:
     """All headers as received."""
     lane_headers: Headers
     """The headers that go on to the upstream."""
-    passed: tuple[bytes, ...] = ()
+    passed: tuple[bytes, ...]
     """The ids of the hops that the chain has passed: `x-mock-hops`."""
-    wants_json: bool = False
-    client_ip: str | None = None
-    remaining: int | None = None
+    wants_json: bool
+    client_ip: str | None
+    remaining: int | None
     """How many hops the tree may have from this hop on: `x-mock-hops-remaining`. None: not told."""
-    connection: str = ""
+    connection: str
     """The `Connection` header of the response, empty for none."""
 
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        lane_headers: Headers,
+        passed: tuple[bytes, ...],
+        wants_json: bool,
+        client_ip: str | None,
+        remaining: int | None,
+        connection: str,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.lane_headers = lane_headers
+        self.passed = passed
+        self.wants_json = wants_json
+        self.client_ip = client_ip
+        self.remaining = remaining
+        self.connection = connection
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Answer:
     """A hop's answer."""
 
     status: int
     content_type: str
     body: bytes
-    failure: Failure | None = None
+    failure: Failure | None
     """The failure, if this hop found it. None if another hop did."""
-    failed_upstreams: tuple[tuple[str, str], ...] = ()
+    failed_upstreams: tuple[tuple[str, str], ...]
     """Of several upstreams those that failed: the name, and what to log about it."""
+
+    def __init__(
+        self,
+        status: int,
+        content_type: str,
+        body: bytes,
+        failure: Failure | None = None,
+        failed_upstreams: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.body = body
+        self.failure = failure
+        self.failed_upstreams = failed_upstreams
 
 
 # From here to the upstream and back there are callbacks instead of coroutines: a task per request
@@ -103,8 +144,8 @@ class Done(Protocol):
 class Calls(Protocol):
     """Calls the upstream (see `mockservice.serve.upstream.Upstream.get`), or several."""
 
-    def get(self, headers: Headers, timeout: float, done: Done) -> Cancelable | None:
-        """GET the upstream with `headers` within `timeout` seconds, and call `done` once."""
+    def get(self, lines: FieldLines, timeout: float, done: Done) -> Cancelable | None:
+        """GET the upstream with these headers within `timeout` seconds, and call `done` once."""
 
 
 class Render(Protocol):
@@ -227,15 +268,15 @@ class Hop:
     ) -> Cancelable | None:
         """Call the upstream, and reply with what `render` makes of its outcome."""
         passed = (*request.passed, self._id)
-        headers = [
-            (b"Accept", b"application/json" if request.wants_json else b"text/plain"),
-            (HOPS_HEADER, b",".join(passed)),
-            *request.lane_headers,
+        lines = [
+            b"Accept: application/json" if request.wants_json else b"Accept: text/plain",
+            _HOPS_FIELD + b",".join(passed),
+            *field_lines(request.lane_headers),
         ]
         if request.remaining is not None or len(self._names) > 1:
             # A chain is bounded by `passed` alone.
             remaining = MAX_TREE if request.remaining is None else request.remaining
-            headers.append((REMAINING_HEADER, b"%d" % (remaining - 1)))
+            lines.append(REMAINING_FIELD + b"%d" % (remaining - 1))
 
         def end(outcome: Outcome | Outcomes | None, fault: str | None = None) -> None:
             if isinstance(outcome, upstream.Answer):
@@ -247,7 +288,7 @@ class Hop:
             else:
                 reply(self._join(outcome, render, fault))
 
-        return calls.get(headers, self._timeouts[len(request.passed)], end)
+        return calls.get(lines, self._timeouts[len(request.passed)], end)
 
     def _join(self, outcomes: Outcomes, render: Render, fault: str | None) -> Answer:
         """The answer from the outcomes at several upstreams: the first that failed decides."""
@@ -258,15 +299,17 @@ class Hop:
         for name, outcome in zip(self._names, outcomes, strict=True):
             if isinstance(outcome, upstream.Answer):
                 rest.append(outcome)
-                own, found, reason = _status(outcome), None, f"answered {outcome.status}"
+                own, found = _status(outcome), None
+                if own == 200:
+                    continue
+                reason = f"answered {outcome.status}"
             else:
                 found = outcome.failure
                 rest.append(found)
                 own, reason = outcome.status, f"{found.kind}: {found.reason}"
-            if own != 200:
-                if not failed:
-                    status, failure = own, found
-                failed.append((name, reason))
+            if not failed:
+                status, failure = own, found
+            failed.append((name, reason))
         answer = render(status, rest, fault)
         return (
             replace(answer, failure=failure, failed_upstreams=tuple(failed)) if failed else answer

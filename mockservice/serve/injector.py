@@ -7,7 +7,7 @@ from random import random, uniform
 from typing import TYPE_CHECKING, Final
 
 from mockservice.chain import Failure
-from mockservice.propagation import FAULT_HEADER, Headers
+from mockservice.propagation import FAULT_HEADER, FieldLines
 from mockservice.serve import faults
 from mockservice.serve.upstream import UpstreamError, canceled
 
@@ -49,11 +49,11 @@ class Injector:
         self._delayed = 0
         self._loop = asyncio.get_running_loop()
 
-    def get(self, headers: Headers, timeout: float, done: Done) -> Cancelable | None:
+    def get(self, lines: FieldLines, timeout: float, done: Done) -> Cancelable | None:
         """Inject the faults of one request; call the upstream unless one of them is an abort.
 
         Args:
-            headers: the headers for the upstream, `x-mock-fault` included.
+            lines: the headers for the upstream, `x-mock-fault` included.
             timeout: seconds for the upstream; a delay does not count.
             done: called once with the outcome, None for the last hop, and with the delay if any.
         """
@@ -62,12 +62,12 @@ class Injector:
             done(UpstreamError(503, Failure(self._app, "rejected", reason)))
             return None
         try:
-            delay, abort = draw(self._faults_for(headers))
+            delay, abort = draw(self._faults_for(lines))
         except ValueError as error:
             done(UpstreamError(400, Failure(self._app, "rejected", str(error))))
             return None
         if delay is None and abort is None:
-            return self._call(headers, timeout, done)
+            return self._call(lines, timeout, done)
         injected = {}
         if delay is not None:
             injected["delay"] = f"delay {delay:g} s"
@@ -79,7 +79,7 @@ class Injector:
 
         def proceed() -> Cancelable | None:
             if abort is None:
-                return self._call(headers, timeout, lambda outcome, _=None: done(outcome, slow))
+                return self._call(lines, timeout, lambda outcome, _=None: done(outcome, slow))
             done(UpstreamError(abort, Failure(self._app, "injected", injected["abort"])), slow)
             return None
 
@@ -107,7 +107,7 @@ class Injector:
         timer = self._loop.call_later(delay, later)
         return delayed
 
-    def _faults_for(self, headers: Headers) -> tuple[faults.Fault, ...]:
+    def _faults_for(self, lines: FieldLines) -> tuple[faults.Fault, ...]:
         """The faults in the headers of a request, then those in the settings.
 
         Raises:
@@ -115,15 +115,16 @@ class Injector:
         """
         if not self._takes_header:
             return self._faults
-        values = (value for name, value in headers if name.lower() == FAULT_HEADER)
+        fields = (line.partition(b": ") for line in lines)
+        values = (value for name, _, value in fields if name.lower() == FAULT_HEADER)
         asked = (fault for fault in faults.read_header(values) if fault.hop == self._app)
         return (*asked, *self._faults)
 
-    def _call(self, headers: Headers, timeout: float, done: Done) -> Cancelable | None:
+    def _call(self, lines: FieldLines, timeout: float, done: Done) -> Cancelable | None:
         if self._upstream is None:
             done(None)
             return None
-        return self._upstream.get(headers, timeout, done)
+        return self._upstream.get(lines, timeout, done)
 
     def _record(self, injected: dict[str, str]) -> None:
         """Put the injected faults, by kind, into the metrics and on the span."""

@@ -11,7 +11,7 @@ import os
 import socket
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
@@ -20,8 +20,9 @@ from mockservice.serve import tls
 from mockservice.serve.telemetry.metrics import CLIENT_CLOSED, Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from mockservice.propagation import FieldLines
     from mockservice.serve.settings import UpstreamUrl
     from mockservice.serve.telemetry.metrics import Durations
 
@@ -46,14 +47,19 @@ _CLOCK: Final = 0.001
 _MAX_IDLE: Final = 256
 
 
-# Not frozen, as that takes longer to make.
-@dataclass(slots=True)
+# Not frozen, as that takes longer to make. mypyc compiles an `__init__` that is written down.
+@dataclass(slots=True, init=False)
 class Answer:
     """The upstream's answer: status, the value of `Content-Type`, and the body."""
 
     status: int
     content_type: bytes
     body: bytes
+
+    def __init__(self, status: int, content_type: bytes, body: bytes) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.body = body
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +82,16 @@ def canceled(hop: str) -> UpstreamError:
     return UpstreamError(CLIENT_CLOSED, failure)
 
 
-class _Head(NamedTuple):
-    """What the head of an answer says."""
+class _Head:
+    """The head of an answer, and what it says."""
 
-    status: int
-    content_type: bytes
-    length: int
-    """The length of the body, in bytes."""
+    __slots__ = ("content_type", "length", "status", "text")
+
+    def __init__(self, text: bytes, answer: Answer) -> None:
+        self.text = text
+        self.status = answer.status
+        self.content_type = answer.content_type
+        self.length = len(answer.body)
 
 
 class _Heads:
@@ -94,14 +103,17 @@ class _Heads:
 
     def __init__(self) -> None:
         self._known: dict[bytes, _Head] = {}
+        self._latest: _Head | None = None
 
     def answer(self, data: bytes) -> Answer | None:
         """The answer that `data` is, if it is a known head and a body of its length."""
-        start = data.find(_HEAD_END) + len(_HEAD_END)
-        head = self._known.get(data[:start])
-        if head is None or len(data) - start != head.length:
+        head = self._latest
+        if head is None or not data.startswith(head.text):
+            start = data.find(_HEAD_END) + len(_HEAD_END)
+            head = self._latest = self._known.get(data[:start])
+        if head is None or len(data) - len(head.text) != head.length:
             return None
-        return Answer(head.status, head.content_type, data[start:])
+        return Answer(head.status, head.content_type, data[len(head.text) :])
 
     def learn(self, data: bytes, answer: Answer) -> None:
         """Keep the head of `data`, which is the whole `answer` and keeps its connection alive."""
@@ -110,7 +122,7 @@ class _Heads:
         if start <= _MAX_KNOWN_HEAD and len(data) - start == len(answer.body):
             if len(self._known) >= _MAX_HEADS:
                 self._known.clear()
-            self._known[data[:start]] = _Head(answer.status, answer.content_type, len(answer.body))
+            self._known[data[:start]] = _Head(data[:start], answer)
 
 
 class _Timeouts:
@@ -172,23 +184,23 @@ class Upstream:
 
     def get(
         self,
-        headers: Iterable[tuple[bytes, bytes]],
+        lines: FieldLines,
         timeout: float,
         done: Callable[[Outcome], None],
     ) -> UpstreamCall:
-        """GET the URL with `headers`, byte for byte. Redirects are not followed.
+        """GET the URL with these headers, byte for byte. Redirects are not followed.
 
         Args:
-            headers: valid field names and values.
+            lines: valid field names and values.
             timeout: seconds for the whole call, connecting included: one of a few values.
             done: called once with the answer, or with an error: status 504 after the timeout, 499
                 after a cancel, else 502.
         """
-        lines = [self._head, *map(b": ".join, headers), b"", b""]
+        request = b"\r\n".join([self._head, *lines, b"\r\n"])
         timeouts = self._timeouts.get(timeout)
         if timeouts is None:
             timeouts = self._timeouts[timeout] = _Timeouts(self.loop, timeout)
-        call = UpstreamCall(self, b"\r\n".join(lines), timeouts, done)
+        call = UpstreamCall(self, request, timeouts, done)
         timeouts.add(call)
         call.start()
         return call

@@ -8,7 +8,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mockservice.propagation import Headers, values_by_name
+from mockservice.propagation import Headers, field_lines, values_by_name
 from mockservice.serve.telemetry.trace_context import Propagator, TraceContext
 
 _HEX = st.text("0123456789abcdefA", min_size=1, max_size=32)
@@ -51,5 +51,5 @@ def test_it_is_written_as_the_sdk_writes_it(headers: Headers) -> None:
         return
     written: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(written, context.around_sdk())
-    expected = [(name.encode(), value.encode()) for name, value in written.items()]
-    assert propagator.write(headers, context) == expected
+    expected = [f"{name}: {value}".encode() for name, value in written.items()]
+    assert propagator.write(field_lines(headers), context) == expected

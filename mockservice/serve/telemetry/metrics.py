@@ -18,7 +18,7 @@ from mockservice.propagation import SAMPLED
 from mockservice.serve.faults import FAULT_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mockservice.chain import Failure
     from mockservice.serve.settings import UpstreamUrl
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     # A list, as it is faster, or shared memory if there are several processes.
     Cells = list[float] | memoryview[float]
 
-BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+BOUNDS: Final = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]
 """Upper bounds of the histograms' buckets but the last, in seconds ("Semantic conventions for HTTP
 metrics", `http.server.request.duration`)."""
 
@@ -105,9 +105,9 @@ class Series(NamedTuple):
     """0: no answer. `OTHER` and `OTHER_ERROR`: unregistered."""
     kind: str
     """One of `FAILURE_KINDS`, or empty: this hop did not find a failure."""
-    counts: Sequence[float]
+    counts: list[float]
     """The count of each bucket, not cumulative."""
-    exemplars: Sequence[Exemplar | None]
+    exemplars: list[Exemplar | None]
     """The exemplar of each bucket, from this process."""
     sum: float
     """The sum of the durations, in seconds."""
@@ -116,13 +116,13 @@ class Series(NamedTuple):
 class Snapshot(NamedTuple):
     """The counts of all processes of the hop."""
 
-    requests: Sequence[Series]
-    calls: Mapping[Peer, Sequence[Series]]
+    requests: list[Series]
+    calls: dict[Peer, list[Series]]
     active_requests: int
-    pools: Mapping[Peer, Pool]
-    faults: Mapping[str, int]
+    pools: dict[Peer, Pool]
+    faults: dict[str, int]
     """Injected faults by kind."""
-    pids: Sequence[int]
+    pids: list[int]
 
 
 class Durations:
@@ -180,7 +180,7 @@ class Durations:
             self._exemplars[cell] = (traceparent, seconds, now)
             self.due[cell] = now + _EXEMPLAR_AGE
 
-    def series(self, cells: Sequence[float]) -> Iterator[Series]:
+    def series(self, cells: list[float]) -> Iterator[Series]:
         """The time series that are not empty, from `cells`, the sums over all processes."""
         row = self._start
         for status in _STATUSES:

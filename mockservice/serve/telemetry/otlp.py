@@ -24,6 +24,7 @@ Value = str | int | tuple[str, ...]
 # SpanFlags: whether the parent is remote is known; that it is.
 _FLAGS: Final = b"\x85\x01" + struct.pack("<I", 0x100)
 _FLAGS_REMOTE: Final = b"\x85\x01" + struct.pack("<I", 0x100 | 0x200)
+_BYTES: Final = [bytes((number,)) for number in range(256)]
 # Start and end, each after its tag.
 _TIMES: Final = struct.Struct("<BQBQ")
 
@@ -96,17 +97,13 @@ def _any_value(value: Value) -> bytes:
 
 def field(number: int, payload: bytes) -> bytes:
     """A length-delimited field; `number` must be below 16."""
-    length = len(payload)
-    if length < 0x80:
-        return bytes((number << 3 | 2, length)) + payload
-    return bytes((number << 3 | 2, *_varint(length))) + payload
+    return _BYTES[number << 3 | 2] + _varint(len(payload)) + payload
 
 
 def _varint(value: int) -> bytes:
     """A non-negative number as a varint (Protocol Buffers, "Encoding")."""
-    encoded = bytearray()
+    encoded = b""
     while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
+        encoded += _BYTES[value & 0x7F | 0x80]
         value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return encoded + _BYTES[value]

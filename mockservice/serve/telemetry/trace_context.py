@@ -18,7 +18,13 @@ from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mockservice.propagation import B3_HEADERS, W3C_TRACE_HEADERS, Headers, values_by_name
+from mockservice.propagation import (
+    B3_HEADERS,
+    W3C_TRACE_HEADERS,
+    FieldLines,
+    Headers,
+    values_by_name,
+)
 from mockservice.serve.settings import SettingError
 
 if TYPE_CHECKING:
@@ -44,7 +50,8 @@ _NO_CONTEXT: Final = otel_context.Context()
 _SAMPLED: Final = int(trace.TraceFlags.SAMPLED)
 
 
-@dataclass(slots=True)
+# mypyc compiles an `__init__` that is written down, and not one that `dataclass` writes.
+@dataclass(slots=True, init=False)
 class TraceContext:
     """What a span tells other spans (W3C Trace Context section 3.2 and 3.3)."""
 
@@ -53,9 +60,23 @@ class TraceContext:
     span_id: bytes
     """8 bytes."""
     flags: int
-    state: bytes = b""
+    state: bytes
     """The `tracestate` header, empty for none."""
-    is_remote: bool = False
+    is_remote: bool
+
+    def __init__(
+        self,
+        trace_id: bytes,
+        span_id: bytes,
+        flags: int,
+        state: bytes = b"",
+        is_remote: bool = False,
+    ) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.flags = flags
+        self.state = state
+        self.is_remote = is_remote
 
     @property
     def is_sampled(self) -> bool:
@@ -113,7 +134,9 @@ class Propagator:
             if propagator is not None:
                 propagators.append(propagator())
             rewritten |= headers
-        self._rewritten = rewritten
+        # The beginnings of the lines that are replaced.
+        self._rewritten = tuple(name + b":" for name in rewritten)
+        self._initials = frozenset(b"".join(name[:1] + name[:1].upper() for name in rewritten))
         self._by_sdk = CompositePropagator(propagators)
         self._is_w3c = rewritten == W3C_TRACE_HEADERS
 
@@ -125,38 +148,44 @@ class Propagator:
         found_by_sdk = trace.get_current_span(context).get_span_context()
         return TraceContext.of(found_by_sdk) if found_by_sdk.is_valid else None
 
-    def write(self, headers: Headers, context: TraceContext) -> Headers:
-        """`headers` with `context` in place of what they say."""
-        rewritten = self._rewritten
-        others = [header for header in headers if header[0].lower() not in rewritten]
+    def write(self, lines: FieldLines, context: TraceContext) -> FieldLines:
+        """The headers in `lines` with `context` in place of what they say."""
+        others = [
+            line
+            for line in lines
+            # Most lines need no second look.
+            if line[0] not in self._initials or not line.lower().startswith(self._rewritten)
+        ]
         if self._is_w3c:
-            others.append((b"traceparent", context.traceparent))
+            others.append(b"traceparent: " + context.traceparent)
             if context.state:
-                others.append((b"tracestate", context.state))
+                others.append(b"tracestate: " + context.state)
             return others
         written: dict[str, str] = {}
         self._by_sdk.inject(written, context.around_sdk())
-        return others + [(name.encode(), value.encode()) for name, value in written.items()]
+        return others + [f"{name}: {value}".encode() for name, value in written.items()]
 
 
 def _read_w3c(headers: Headers) -> TraceContext | None:
     """The context in these headers, if it is as most are; None leaves the rest to the SDK."""
     traceparent: bytes | None = None
     states: tuple[bytes, ...] = ()
+    size = 0
     for name, value in headers:
         if len(name) == 11 and traceparent is None and name.lower() == b"traceparent":
             traceparent = value
         elif len(name) == 10 and name.lower() == b"tracestate":
             states += (value,)
+            size += len(value) + 1
     if traceparent is None:
         return None
     match = _TRACEPARENT.fullmatch(traceparent)
-    if match is None or sum(map(len, states)) + len(states) > _MAX_STATE:
+    if match is None or size > _MAX_STATE:
         return None
     trace_id, span_id, flags = match.groups()
     state = _state(states) if states else b""
     return TraceContext(
-        unhexlify(trace_id), unhexlify(span_id), int(flags, 16), state, is_remote=True
+        unhexlify(trace_id), unhexlify(span_id), unhexlify(flags)[0], state, is_remote=True
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
 from functools import lru_cache
 from time import time_ns
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
@@ -21,7 +20,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 
 from mockservice import __version__
-from mockservice.propagation import W3C_TRACE_HEADERS, Headers
+from mockservice.propagation import W3C_TRACE_HEADERS, FieldLines, Headers
 from mockservice.serve.settings import SettingError
 from mockservice.serve.telemetry import export, otlp
 from mockservice.serve.telemetry.trace_context import Propagator, TraceContext
@@ -126,17 +125,40 @@ class Tracing:
         await asyncio.to_thread(thread.join, _FLUSH_TIMEOUT)
 
 
-@dataclass(slots=True)
+class _SpanName:
+    """The name of spans, and their kind."""
+
+    __slots__ = ("encoded", "kind", "text")
+
+    def __init__(self, text: str, kind: trace.SpanKind) -> None:
+        self.text = text
+        self.kind = kind
+        self.encoded = otlp.encode_name(text, kind)
+
+
+_CLIENT: Final = _SpanName("GET", trace.SpanKind.CLIENT)
+_OTHER: Final = _SpanName("HTTP", trace.SpanKind.SERVER)
+_SERVER: Final = {method: _SpanName(method, trace.SpanKind.SERVER) for method in _METHODS}
+
+
 class _OpenSpan:
     """A span that has not ended."""
 
-    name: bytes
-    """The name and the kind, encoded."""
-    parent: TraceContext | None
-    context: TraceContext
-    start_time: int
-    """Nanoseconds since the epoch."""
-    attributes: dict[str, Attribute]
+    __slots__ = ("attributes", "context", "name", "parent", "start_time")
+
+    def __init__(
+        self,
+        name: _SpanName,
+        parent: TraceContext | None,
+        context: TraceContext,
+        attributes: dict[str, Attribute],
+    ) -> None:
+        self.name = name
+        self.parent = parent
+        self.context = context
+        self.attributes = attributes
+        self.start_time = time_ns()
+        """Nanoseconds since the epoch."""
 
 
 class _Spans:
@@ -158,8 +180,7 @@ class _Spans:
 
     def begin(
         self,
-        name: str,
-        kind: trace.SpanKind,
+        name: _SpanName,
         parent: TraceContext | None,
         attributes: dict[str, Attribute],
     ) -> _OpenSpan:
@@ -169,14 +190,13 @@ class _Spans:
             flags = parent.flags & _KEPT
             context = TraceContext(parent.trace_id, span_id, flags, parent.state)
         else:
-            context = self._sampled(span_id, name, kind, parent, attributes)
-        return _OpenSpan(_encoded_name(name, kind), parent, context, time_ns(), attributes)
+            context = self._sampled(span_id, name, parent, attributes)
+        return _OpenSpan(name, parent, context, attributes)
 
     def _sampled(
         self,
         span_id: bytes,
-        name: str,
-        kind: trace.SpanKind,
+        name: _SpanName,
         parent: TraceContext | None,
         attributes: dict[str, Attribute],
     ) -> TraceContext:
@@ -187,7 +207,7 @@ class _Spans:
             number = int.from_bytes(parent.trace_id, "big")
         context = None if parent is None else parent.around_sdk()
         values = {attribute.name: attribute.value for attribute in attributes.values()}
-        sampling = self._should_sample(context, number, name, kind, values)
+        sampling = self._should_sample(context, number, name.text, name.kind, values)
         flags = 0 if parent is None else parent.flags & _RANDOM
         if sampling.decision is Decision.RECORD_AND_SAMPLE:
             flags |= trace.TraceFlags.SAMPLED
@@ -222,7 +242,7 @@ def _encode(
     span: _OpenSpan, end_time: int, attributes: Mapping[str, Attribute], status: bytes
 ) -> bytes:
     return otlp.encode(
-        span.name,
+        span.name.encoded,
         span.context,
         span.parent,
         span.start_time,
@@ -251,8 +271,7 @@ class TracedHop:
     def answer(self, request: Request, reply: Callable[[Answer], None]) -> Cancelable | None:
         """Reply with the hop's answer. The span is current while the hop calls its upstream."""
         span = self._spans.begin(
-            request.method if request.method in _METHODS else "HTTP",
-            trace.SpanKind.SERVER,
+            _SERVER.get(request.method, _OTHER),
             self._propagator.read(request.lane_headers),
             _server_attributes(request),
         )
@@ -285,12 +304,12 @@ class TracedUpstream:
         )
 
     def get(
-        self, headers: Headers, timeout: float, done: Callable[[Outcome], None]
+        self, lines: FieldLines, timeout: float, done: Callable[[Outcome], None]
     ) -> Cancelable | None:
-        """GET the upstream with `headers` and the trace context of the client span."""
+        """GET the upstream with these headers and the trace context of the client span."""
         server = self._spans.current
         parent = None if server is None else server.context
-        span = self._spans.begin("GET", trace.SpanKind.CLIENT, parent, self._attributes)
+        span = self._spans.begin(_CLIENT, parent, self._attributes)
 
         def end(outcome: Outcome) -> None:
             if isinstance(outcome, UpstreamError):
@@ -301,7 +320,7 @@ class TracedUpstream:
                 self._spans.end(span, _ended(outcome.status, outcome.status >= 400))
             done(outcome)
 
-        return self._upstream.get(self._propagator.write(headers, span.context), timeout, end)
+        return self._upstream.get(self._propagator.write(lines, span.context), timeout, end)
 
 
 def _check_exporter(env: Mapping[str, str]) -> None:
@@ -337,11 +356,6 @@ class _Ended(NamedTuple):
 
 # What most requests have in common is encoded once. Longer texts are encoded anew, so that clients
 # cannot fill the memory.
-
-
-@lru_cache(maxsize=32)
-def _encoded_name(name: str, kind: trace.SpanKind) -> bytes:
-    return otlp.encode_name(name, kind)
 
 
 @lru_cache(maxsize=64)
