@@ -43,7 +43,7 @@ def alternatives(
     found = [
         Alternatives(frozenset(hosts - set(known)), None)
         for table in gateway
-        for hosts in led_together(table.routes, by_path=True)
+        for hosts in _led_together(table.routes, by_path=True)
     ]
     entered = {
         one.host for table in gateway for route in table.routes for one in route.destinations
@@ -52,7 +52,7 @@ def alternatives(
         others = (entered | set(known)) - set(table.hosts)
         named = min(table.hosts, key=len, default=None)
         found += [
-            Alternatives(frozenset(hosts - others), named) for hosts in led_together(table.routes)
+            Alternatives(frozenset(hosts - others), named) for hosts in _led_together(table.routes)
         ]
     found = [one for one in dict.fromkeys(found) if len(one.hosts) > 1]
     # What stands in for several apps, such as a page of maintenance, is a version of none.
@@ -70,7 +70,7 @@ def _shared(one: Alternatives, found: list[Alternatives]) -> set[str]:
     return {host for hosts in overlaps if len(hosts) == 1 for host in hosts if host != one.named}
 
 
-def led_together(routes: Iterable[Route], *, by_path: bool = False) -> list[set[str]]:
+def _led_together(routes: Iterable[Route], *, by_path: bool = False) -> list[set[str]]:
     """The hosts to which calls go that differ only in what tells lanes apart.
 
     `by_path` keeps routes of other paths apart: at a gateway these are other apps.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from mockservice.mesh.alternatives import led_together
-from mockservice.mesh.model import Note
+from mockservice.mesh.matching import example, first_route
+from mockservice.mesh.model import Match, Note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from mockservice.mesh.model import Destination, Pod, Route, RouteTable
     from mockservice.mesh.topology import Call, Topology
 
 
@@ -19,22 +21,51 @@ def misled(topology: Topology) -> Iterator[Note]:
     A canary with a Service of its own is no such app, as its callers do not call it by that name.
     """
     for app in topology.apps:
-        calls = topology.calls(app)
-        for call in calls:
-            for other in calls:
-                if other.caller == call.caller:
-                    yield from _led_from(topology, call, other)
+        by_caller: defaultdict[Pod, list[Call]] = defaultdict(list)
+        for call in topology.calls(app):
+            by_caller[call.caller].append(call)
+        for calls in by_caller.values():
+            hosts = {call.service.host for call in calls}
+            for call in calls:
+                yield from _led_astray(topology, call, hosts)
 
 
-def _led_from(topology: Topology, call: Call, other: Call) -> Iterator[Note]:
-    """Notes on the routes of one call that lead to the Service of another one."""
-    here, there = call.service, other.service
-    table = topology.table(here)
-    if table is None or not {*topology.apps_of(here)}.isdisjoint(topology.apps_of(there)):
+def _led_astray(topology: Topology, call: Call, called: Iterable[str]) -> Iterator[Note]:
+    """Notes on the routes that lead a call to another one of the hosts that its caller calls."""
+    table = topology.table(call.service)
+    if table is None:
         return
-    if not any({here.host, there.host} <= hosts for hosts in led_together(table.routes)):
+    own = {*topology.apps_of(call.service)}
+    led = {one.host: one for route in table.routes for one in route.destinations}
+    others = {host for host in called if host in led and own.isdisjoint(_apps(topology, led[host]))}
+    if not others:
         return
-    for route in table.routes:
-        if any(one.host == there.host and one.weight for one in route.destinations):
-            text = f"{route.source} leads calls of {here.name} to {there.name}"
-            yield Note(f"{text}, which {call.caller.app} calls too", route.source, fails=True)
+    # What all calls are led to is another name of the Service.
+    taken = [route for route in table.routes if _may_take(call, route, table)]
+    ends = [one for route in taken for one in _led_to(route)]
+    if all(own.isdisjoint(_apps(topology, one)) for one in ends):
+        return
+    for route in taken:
+        for one in _led_to(route):
+            if one.host in others:
+                name = one.host.partition(".")[0]
+                text = f"{route.source} leads calls of {call.service.name} to {name}"
+                yield Note(f"{text}, which {call.caller.app} calls too", route.source, fails=True)
+
+
+def _may_take(call: Call, route: Route, table: RouteTable) -> bool:
+    """Whether a call takes a route, with the headers of some lane."""
+    for match in route.matches or (Match(),):
+        headers = {name.lower(): example(text) for name, text in match.headers}
+        asked = {name: value for name, value in headers.items() if value is not None}
+        if first_route(table.routes, call.request(asked)) is route:
+            return True
+    return False
+
+
+def _led_to(route: Route) -> Iterator[Destination]:
+    return (one for one in route.destinations if one.weight)
+
+
+def _apps(topology: Topology, destination: Destination) -> set[str]:
+    return {pod.app for pod in topology.pods_at(destination)}
