@@ -58,7 +58,11 @@ MOCKSERVICE_COMPILED_TRACED: Final = Contender(
 )
 # The container's own command, with the image's Python and libraries.
 _IMAGE: Final = ("chroot", str(IMAGE), "/opt/venv/bin/python", "-m", "mockservice")
-_IMAGE_ENV: Final = {"PYTHONPYCACHEPREFIX": "/opt/venv/pycache"}
+_IMAGE_ENV: Final = {
+    "PYTHONPYCACHEPREFIX": "/opt/venv/pycache",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
 MOCKSERVICE_IMAGE: Final = Contender("mockservice, image", _IMAGE, _IMAGE_ENV, ready="/readyz")
 MOCKSERVICE_IMAGE_TRACED: Final = Contender(
     "mockservice, image, traced", _IMAGE, _IMAGE_ENV, traced=True

@@ -136,10 +136,9 @@ class Throughput:
             sessions, as it does between pods. *Together*: all hops have the same session, as in a
             shell. *Compiled*: mypyc has compiled what a request goes through, as in the image
             (`make compiled`); *image*: the image's own files and Python, in a chroot; all else here
-            is measured with the plain source. The hops in Go and
-            aiohttp do less than mockservice: they have no JSON form, detect no loops, count nothing
-            and have no readiness check. Those of {GO.name} have no timeouts, either, and the bare
-            ones check nothing."""
+            is measured with the plain source. The hops in Go and aiohttp do less than mockservice:
+            they have no JSON form, detect no loops, count nothing and have no readiness check.
+            Those of {GO.name} have no timeouts, either, and the bare ones check nothing."""
         return "\n\n".join(
             [
                 "## All that a chain can do",

@@ -188,6 +188,7 @@ def main() -> int:
     Returns:
         The exit code, 0.
     """
+    # The pods share the memory of what is imported here.
     from mockservice.serve import command, run  # noqa: F401
 
     requests = socket.socket(fileno=os.dup(0))

@@ -145,7 +145,10 @@ class Calls(Protocol):
     """Calls the upstream (see `mockservice.serve.upstream.Upstream.get`), or several."""
 
     def get(self, lines: FieldLines, timeout: float, done: Done) -> Cancelable | None:
-        """GET the upstream with these headers within `timeout` seconds, and call `done` once."""
+        """GET the upstream with these headers within `timeout` seconds, and call `done` once.
+
+        If there are several upstreams, `x-mock-hops-remaining` is the last of the headers.
+        """
 
 
 class Render(Protocol):

@@ -6,11 +6,12 @@ proxies need it: see `mockservice.serve.telemetry.session`.
 
 from __future__ import annotations
 
+import select
 import socket
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httptools
 from opentelemetry.exporter.http.transport._base import BaseHTTPResult, BaseHTTPTransport
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
 MAX_ANSWER: Final = 64 * 1024
 """Cap on what is read of a collector's answer, in bytes."""
-_NO_TIMEOUT: Final = 3600.0
+_MAX_TIMEOUT: Final = 3600.0
+"""Seconds, where none are given."""
+_IN_TARGET: Final = "%/:=&?~+!$,;'@()*[]"
+"""What a path and a query may have beside letters, digits, `_`, `.` and `-` (RFC 3986)."""
 _IN_LINE: Final = frozenset("\r\n\0")
-"""What a line of a head cannot contain."""
+"""What a line of a head cannot have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,16 @@ class PlainTransport(BaseHTTPTransport):
         Args:
             method: the request's.
             url: an http URL.
-            headers: more than `Host` and `Content-Length`.
-            timeout: seconds for all of it.
+            headers: more than `Content-Length`, and `Host` if it is another than that of the URL.
+            timeout: seconds for all of it, but for looking up the host.
             data: the body.
         """
-        end = monotonic() + (_NO_TIMEOUT if timeout is None else timeout)
+        end = monotonic() + (_MAX_TIMEOUT if timeout is None else timeout)
         answer = _Answer()
         try:
             request = _head(method, url, headers or {}, len(data or b"")) + (data or b"")
+            if self._connection is not None and not _is_quiet(self._connection):
+                self.close()
             if self._connection is None:
                 self._connection = _connect(url, end)
             self._connection.settimeout(_left(end))
@@ -133,19 +139,26 @@ class _Answer:
             except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                 raise ConnectionError("the answer is not HTTP") from None
 
-    # Parser callbacks.
+    # Parser callbacks. What comes after the answer is none of it, and nothing that can be kept.
 
     def on_message_begin(self) -> None:
+        if self._is_whole:
+            self._is_last = True
+            return
         self.reason = ""
         self.fields = {}
 
     def on_status(self, reason: bytes) -> None:
-        self.reason += reason.decode("latin-1")
+        if not self._has_head:
+            self.reason += reason.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if not self._has_head:
+            self.fields[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        if self._has_head:
+            return
         self.status = self._parser.get_status_code()
         self._is_last = not self._parser.should_keep_alive()
         # An interim answer (RFC 9110 section 15.2) is followed by the real one.
@@ -155,12 +168,28 @@ class _Answer:
         self._is_whole = self._has_head
 
 
+def _is_quiet(connection: socket.socket) -> bool:
+    """Whether a kept connection is open, and nothing has come since the last answer."""
+    readable, _, _ = select.select([connection], [], [], 0)
+    return not readable
+
+
 def _connect(url: str, end: float) -> socket.socket:
+    """A connection to the first address of the URL's host that accepts one."""
     parts = urlsplit(url)
-    connection = socket.create_connection((parts.hostname, parts.port or 80), _left(end))
-    # A head and a small body may come in two packets.
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
+    found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+    failed: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
+    for family, kind, protocol, _, address in found:
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(_left(end))
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failed = error
+        else:
+            return connection
+    raise failed
 
 
 def _head(method: str, url: str, headers: Mapping[str, str], length: int) -> bytes:
@@ -170,9 +199,12 @@ def _head(method: str, url: str, headers: Mapping[str, str], length: int) -> byt
         ValueError: a header has a character that is not allowed.
     """
     parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {length}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    target = quote(parts.path or "/", _IN_TARGET)
+    if parts.query:
+        target += f"?{quote(parts.query, _IN_TARGET)}"
+    fields = {"host": parts.netloc} | {name.lower(): value for name, value in headers.items()}
+    fields["content-length"] = str(length)
+    lines = [f"{method} {target} HTTP/1.1", *map(": ".join, fields.items())]
     if any(_IN_LINE.intersection(line) for line in lines):
         raise ValueError("a header has a line end")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
