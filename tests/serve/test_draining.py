@@ -20,6 +20,7 @@ from tests.running import (
     peer,
     request,
     running,
+    running_command,
     running_request,
     wait_until,
 )
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 def test_an_idle_hop_stops_at_once() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        with running() as hop:
+        with running_command() as hop:
             assert hop.stop(number, timeout=4) == 0
 
 

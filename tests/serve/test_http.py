@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from tests.running import RunningHop, ok, peer, read_head, request, running, wait_until
+from tests.running import (
+    RunningHop,
+    ok,
+    peer,
+    read_head,
+    request,
+    running,
+    running_command,
+    wait_until,
+)
 from tests.shapes import (
     ANSWERED,
     CHUNKED,
@@ -143,7 +152,7 @@ def _serving() -> Iterator[Service]:
                 time.sleep(0.02)
             connection.sendall(ok(b"-> up"))
 
-    with peer(serve, read=False) as upstream, running(upstream_url=upstream.url) as hop:
+    with peer(serve, read=False) as upstream, running_command(upstream_url=upstream.url) as hop:
         # Read standard error, as a full pipe would block the hop.
         assert hop.process.stderr is not None
         threading.Thread(target=hop.process.stderr.read, daemon=True).start()

@@ -29,6 +29,7 @@ from tests.running import (
     request,
     running,
     running_chain,
+    running_command,
     running_request,
     running_scripted,
     wait_until,
@@ -429,7 +430,7 @@ def test_metrics_are_there_while_draining() -> None:
 
 
 def test_a_hop_imports_the_exposition_with_the_first_scrape() -> None:
-    with running() as hop:
+    with running_command() as hop:
         request(hop.url)
         assert _threads(hop) == 1
         request(f"{hop.url}metrics")

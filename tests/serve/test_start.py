@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.running import request, running
+from tests.running import request, running_command
 
 
 @pytest.fixture(scope="module")
 def imported() -> set[str]:
     """The modules that a hop without faults and tracing has imported when it ends."""
-    with running(PYTHONPROFILEIMPORTTIME="1") as hop:
+    with running_command(PYTHONPROFILEIMPORTTIME="1") as hop:
         assert request(hop.url).text == hop.line
         assert hop.stop() == 0
         lines = hop.errors().splitlines()

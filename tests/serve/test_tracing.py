@@ -21,6 +21,7 @@ from tests.running import (
     request,
     running,
     running_chain,
+    running_command,
     running_scripted,
     running_shop,
 )
@@ -263,7 +264,7 @@ def test_the_environment_may_name_the_service(receiver: Receiver) -> None:
 
 
 def test_spans_are_flushed_at_the_end(receiver: Receiver) -> None:
-    with running(**receiver.settings(OTEL_BSP_SCHEDULE_DELAY="600000")) as hop:
+    with running_command(**receiver.settings(OTEL_BSP_SCHEDULE_DELAY="600000")) as hop:
         for _ in range(10):
             request(hop.url)
         assert receiver.spans == []
@@ -285,7 +286,7 @@ def test_a_span_beyond_16_kib_has_its_texts_cut(
 
 def test_without_an_endpoint_trace_headers_pass_untouched_and_no_sdk_is_loaded() -> None:
     headers = {"traceparent": "00-whatever", "tracestate": "A=B", "b3": "0"}
-    with peer(answering(ok(b""))) as other, running(upstream_url=other.url) as hop:
+    with peer(answering(ok(b""))) as other, running_command(upstream_url=other.url) as hop:
         assert request(hop.url, headers).status == 200
         assert not _has_loaded_protobuf(hop)
     for name, value in headers.items():

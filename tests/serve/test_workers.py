@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import launch, new_address, request, running, running_request, wait_until
+from tests.running import (
+    launch,
+    new_address,
+    request,
+    running,
+    running_command,
+    running_request,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +72,7 @@ def test_a_failed_start_is_reported_and_exits_with_2() -> None:
 
 
 def test_ctrl_c_drains_all_workers() -> None:
-    with running_request(workers="2") as (hop, finish):
+    with running_request(running_command, workers="2") as (hop, finish):
         os.killpg(hop.process.pid, signal.SIGINT)
         wait_until(hop.is_draining)
         assert finish() == f"{hop.line}done"
