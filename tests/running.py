@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING
 from tests.forking import Fork, fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 START_TIMEOUT = 20.0
 """Seconds for a process to become ready on a busy machine."""
@@ -200,6 +201,10 @@ def running_command(app: str = "mocka", version: str = "v1", **env: str) -> Iter
         yield hop
 
 
+Running = Callable[..., AbstractContextManager[RunningHop]]
+"""`running` or `running_command`."""
+
+
 @contextmanager
 def running_into(stderr: int | None, **env: str) -> Iterator[RunningHop]:
     """`python -m mockservice`, ready, with this standard error, or with a closed one."""
@@ -209,7 +214,9 @@ def running_into(stderr: int | None, **env: str) -> Iterator[RunningHop]:
 
 
 @contextmanager
-def running_chain(upstream_url: str | None = None, **env: str) -> Iterator[list[RunningHop]]:
+def running_chain(
+    upstream_url: str | None = None, running: Running = running, /, **env: str
+) -> Iterator[list[RunningHop]]:
     """mocka -> mockb -> mockc -> `upstream_url`, in this order."""
     with ExitStack() as stack:
         hops: list[RunningHop] = []
@@ -332,7 +339,7 @@ def ok(body: bytes, content_type: str = "text/plain", more: str = "") -> bytes:
 
 @contextmanager
 def running_request(
-    running: Callable[..., AbstractContextManager[RunningHop]] = running, /, **env: str
+    running: Running = running, /, **env: str
 ) -> Iterator[tuple[RunningHop, Callable[[], str]]]:
     """A hop with a request in flight, and a function that ends it and returns its answer."""
     release = threading.Event()

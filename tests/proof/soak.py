@@ -12,7 +12,7 @@ import uvloop
 from tests.proof.finding import Extent, Finding
 from tests.proof.load import Load
 from tests.proof.processes import EXIT_TIMEOUT, MIB, Said, descriptors, memory, stop
-from tests.running import RunningHop, running_chain
+from tests.running import RunningHop, running_chain, running_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def _left(hops: list[RunningHop], before: list[int]) -> int:
 def prove(extent: Extent) -> Iterator[Finding]:
     """Soak the chain."""
     count = 10_000 if extent.short else 1_000_000
-    with running_chain() as hops:
+    with running_chain(None, running_command) as hops:
         words = [Said(hop) for hop in hops]
         line = "".join(hop.line for hop in hops).encode()
         before = [descriptors(hop) for hop in hops]
