@@ -295,11 +295,15 @@ def test_unsupported_wherever_it_is_cut(
     service: Service, status: int, sent: bytes, before: bytes
 ) -> None:
     stream = before + sent
-    for cut in range(1, len(stream)):
-        with service.connect() as wire:
+    with ExitStack() as stack:
+        # A connection for each cut, so that one wait lets the hop read all first parts.
+        wires = [stack.enter_context(service.connect()) for _ in stream[1:]]
+        for cut, wire in enumerate(wires, 1):
             wire.send(stream[:cut])
-            time.sleep(0.001)
+        time.sleep(0.02)
+        for cut, wire in enumerate(wires, 1):
             wire.send(stream[cut:])
+        for cut, wire in enumerate(wires, 1):
             if before:
                 _assert_chain(service, wire.answer())
             answer = wire.answer()

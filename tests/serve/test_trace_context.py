@@ -12,14 +12,40 @@ from mockservice.propagation import Headers, field_lines, values_by_name
 from mockservice.serve.telemetry.trace_context import Propagator, TraceContext
 
 _HEX = st.text("0123456789abcdefA", min_size=1, max_size=32)
+
+
+def _hex(count: int) -> st.SearchStrategy[str]:
+    """So many bytes, drawn at once, in hexadecimal."""
+    return st.binary(min_size=count, max_size=count).map(bytes.hex)
+
+
+_SPACE = st.sampled_from(["", " ", "\t"])
+_MORE = st.just("") | st.characters(codec="utf-8", exclude_characters="\n").map("-{}".format)
 _TRACEPARENT = st.one_of(
-    st.from_regex(r"\A[ \t]?00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.)?[ \t]?\Z"),
-    st.from_regex(r"\A(00|01|ff)-(0{32}|[0-9a-f]{32})-(0{16}|[0-9a-f]{16})-[0-9a-f]{2}\Z"),
+    st.builds("{}00-{}-{}-{}{}{}".format, _SPACE, _hex(16), _hex(8), _hex(1), _MORE, _SPACE),
+    st.builds(
+        "{}-{}-{}-{}".format,
+        st.sampled_from(["00", "01", "ff"]),
+        st.just("0" * 32) | _hex(16),
+        st.just("0" * 16) | _hex(8),
+        _hex(1),
+    ),
     st.builds("-".join, st.lists(_HEX, max_size=5)),
 )
+
+
+def _letters(least: int, most: int) -> st.SearchStrategy[str]:
+    return st.text("abcdefghijklmnopqrstuvwxyz", min_size=least, max_size=most)
+
+
+_COMMA = st.sampled_from([",", ""])
 _TRACESTATE = st.one_of(
     st.from_regex(r"\A([a-z]{1,2}=[a-zA-Z0-9]{1,3}[, ]{0,2}){0,5}\Z"),
-    st.from_regex(r"\A([a-z]{1,2}=[a-z]{100},?){3,6}\Z"),
+    st.lists(
+        st.builds("{}={}{}".format, _letters(1, 2), _letters(100, 100), _COMMA),
+        min_size=3,
+        max_size=6,
+    ).map("".join),
     st.text("ab=,é ", max_size=12),
 )
 _VALID = (b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-03")
