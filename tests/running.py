@@ -134,13 +134,18 @@ class RunningHop:
 
 def start(app: str = "mocka", version: str = "v1", **env: str) -> RunningHop:
     """Start a hop on a loopback address of its own, and wait until it is ready."""
-    hop = _start(fork, app, version, env)
+    hop = forked(app, version, **env)
     try:
         wait_until(hop.is_ready)
     except BaseException:
         hop.process.kill()
         raise
     return hop
+
+
+def forked(app: str = "mocka", version: str = "v1", **env: str) -> RunningHop:
+    """Fork a hop off, without waiting until it is ready."""
+    return _start(fork, app, version, env)
 
 
 def launch(app: str = "mocka", version: str = "v1", **env: str) -> RunningHop:
@@ -188,7 +193,7 @@ def ended(hop: RunningHop) -> Iterator[RunningHop]:
 @contextmanager
 def running(app: str = "mocka", version: str = "v1", **env: str) -> Iterator[RunningHop]:
     """A hop that is ready. It is killed at the end of the block."""
-    with ended(_start(fork, app, version, env)) as hop:
+    with ended(forked(app, version, **env)) as hop:
         wait_until(hop.is_ready)
         yield hop
 

@@ -15,7 +15,7 @@ from tests.misbehaving import dribble, hang
 from tests.running import (
     answering,
     ended,
-    launch,
+    forked,
     new_address,
     peer,
     running_request,
@@ -50,7 +50,7 @@ def free_port() -> str:
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1", "localhost", "::", "::1"])
 def test_a_hop_is_ready_wherever_it_listens(host: str) -> None:
     port = free_port()
-    with ended(launch(host=host, port=port)):
+    with ended(forked(host=host, port=port)):
         wait_until(lambda: check(host=host, port=port) == (0, "ready\n"))
 
 
