@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT = 20.0
 """Seconds for a fork server to import the hop on a busy machine."""
-_TRACING = "mockservice.serve.telemetry.tracing"
+
+# What the hop would import as it starts, in the same order.
+_IMPORTS = """\
+from contextlib import nullcontext
+from mockservice.serve import tls
+with {tls}:
+    import mockservice.serve.run
+{tracing}
+from mockservice.lanes import fork_server
+fork_server.main()
+"""
 
 
 class Fork:
@@ -74,29 +84,30 @@ class Fork:
 def fork(env: Mapping[str, str]) -> Fork:
     """Start a hop with only these environment variables.
 
-    It has imported before it starts what its settings would have it import: tracing, where there is
-    a collector.
+    What is imported before it is forked is what the command would import for these settings.
     """
-    modules = (_TRACING,) if "OTEL_EXPORTER_OTLP_ENDPOINT" in env else ()
-    return _server(*modules).fork(env)
+    calls_https = "https:" in env.get("upstream_url", "")
+    return _server(calls_https, "OTEL_EXPORTER_OTLP_ENDPOINT" in env).fork(env)
 
 
 class _ForkServer:
-    """A fork server that has also imported these modules.
+    """A fork server for hops of one kind.
 
     The lanes' own client of it, `mockservice.lanes.fork_server.ForkServer`, takes an event loop.
     """
 
-    def __init__(self, *modules: str) -> None:
+    def __init__(self, calls_https: bool, is_traced: bool) -> None:
         self._numbers = itertools.count()
         self._starting: dict[int, Fork] = {}
         self._sending = threading.Lock()
-        imports = ", ".join(("sys", *modules))
-        code = f"import {imports}; from mockservice.lanes import fork_server; fork_server.main()"
+        imports = _IMPORTS.format(
+            tls="nullcontext()" if calls_https else "tls.left_out()",
+            tracing="import mockservice.serve.telemetry.tracing" if is_traced else "",
+        )
         self._requests, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                [sys.executable, "-c", imports],
                 env={"PATH": os.environ["PATH"]},
                 stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
@@ -136,7 +147,7 @@ class _ForkServer:
 
 
 @cache
-def _server(*modules: str) -> _ForkServer:
-    server = _ForkServer(*modules)
+def _server(calls_https: bool, is_traced: bool) -> _ForkServer:
+    server = _ForkServer(calls_https, is_traced)
     atexit.register(server.close)
     return server
