@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -59,6 +59,7 @@ _HEADERS = st.lists(
 
 
 @given(_HEADERS)
+@settings(max_examples=200)
 @example([(b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")])
 @example(
     [(b"traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-03"), (b"tracestate", b"\xff")]
@@ -71,6 +72,7 @@ def test_it_is_read_as_the_sdk_reads_it(headers: Headers) -> None:
 
 
 @given(_HEADERS)
+@settings(max_examples=200)
 def test_it_is_written_as_the_sdk_writes_it(headers: Headers) -> None:
     propagator = Propagator("tracecontext")
     if (context := propagator.read(headers)) is None:
