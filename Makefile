@@ -77,7 +77,7 @@ test: $(DEV)  ## run all tests
 	$(BIN)/pytest --numprocesses 4 --dist worksteal
 
 test-fast: $(DEV)  ## run the tests to run while writing: no Envoy, no browser, under 30 s
-	$(BIN)/pytest --numprocesses 2 --dist worksteal -m 'not slow and not image'
+	$(BIN)/pytest --numprocesses 3 --dist worksteal -m 'not slow and not image'
 
 compiled: $(BUILD)  ## copy the tree, and compile there what a request goes through, as in the image
 	rm -rf $(COMPILED)
