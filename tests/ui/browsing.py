@@ -41,6 +41,8 @@ _ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # Each page would start processes of its own.
+    "--renderer-process-limit=1",
 )
 
 
