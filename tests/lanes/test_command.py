@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mockservice.cli import main
+from mockservice.lanes.command import main
 from tests.lanes.building import MOCKA, at_gateway, between_pods, chain, gateway, to, write
 from tests.lanes.running import TIMEOUT, is_running, lanes, name_of
 from tests.running import wait_until
@@ -46,8 +46,13 @@ def run_here(capsys: pytest.CaptureFixture[str]) -> RunHere:
     """As `run`, but without a process of its own: for what is refused before anything runs."""
 
     def run_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = ["lanes", *map(str, arguments)]
-        return subprocess.CompletedProcess(command, main(command), *capsys.readouterr())
+        words = [str(argument) for argument in arguments]
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            # argparse exits on bad arguments.
+            code = int(ended.code or 0)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
 
     return run_here
 

@@ -81,9 +81,8 @@ def _istio_models(api_version: str) -> Any:
 
 def _istio_problems(document: Document) -> Iterator[str]:
     try:
-        model = getattr(_istio_models(document.api_version), document.kind).model_validate(
-            document.body
-        )
+        kind = getattr(_istio_models(document.api_version), document.kind)
+        model = kind.model_validate(document.body)
     except ValueError as error:
         yield str(error)
         return
