@@ -8,6 +8,7 @@ belong to one listener because the Lua filter must remember inbound requests for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
@@ -112,7 +113,12 @@ def _sidecar_script(inbound: tuple[str, int], carriers: list[LaneCarrier]) -> st
         for carrier in carriers
     )
     constants = f'local INBOUND = "{inbound[0]}:{inbound[1]}"\nlocal CARRIERS = {{{listed}}}\n'
-    return constants + files(__package__).joinpath("sidecar.lua").read_text("utf-8")
+    return constants + _script()
+
+
+@cache
+def _script() -> str:
+    return files(__package__).joinpath("sidecar.lua").read_text("utf-8")
 
 
 def _carriers(mesh: Mesh, pod: Pod) -> list[LaneCarrier]:

@@ -52,6 +52,7 @@ _DRAINING: Final = {
     "listener_manager.total_listeners_draining",
 }
 _POLL: Final = 0.02
+_MAX_POLL: Final = 0.2
 _NO_HOST: Final = b"GET / HTTP/1.1\r\n\r\n"
 """A request that Envoy answers by itself, with 400 (RFC 9112 section 3.2)."""
 
@@ -293,13 +294,16 @@ class Proxy:
             raise self._error("does not answer requests") from None
 
     async def _until_zero(self, wanted: Collection[str], filter_text: str, timeout: float) -> None:
+        delay = _POLL
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     statistics = await self._statistics(filter_text)
                     if all(statistics.get(name, "0") == "0" for name in wanted):
                         return
-                    await asyncio.sleep(_POLL)
+                    await asyncio.sleep(delay)
+                    # What is not over soon may take as long as Envoy drains.
+                    delay = min(2 * delay, _MAX_POLL)
         except TimeoutError:
             return
 

@@ -189,6 +189,8 @@ def write(path: Path, *objects: Json) -> Path:
     """Write objects to a file and return its path."""
     # Each on its own: YAML's aliases would be right, but nobody writes them.
     draft = path.with_suffix(".draft")
-    draft.write_text(yaml.safe_dump_all(deepcopy(list(objects)), sort_keys=False))
+    draft.write_text(
+        yaml.dump_all(deepcopy(list(objects)), Dumper=yaml.CSafeDumper, sort_keys=False)
+    )
     draft.replace(path)
     return path

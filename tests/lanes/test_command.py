@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mockservice.lanes.command import main
 from tests.lanes.building import MOCKA, at_gateway, between_pods, chain, gateway, to, write
 from tests.lanes.running import TIMEOUT, is_running, lanes, name_of
 from tests.running import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.lanes.conftest import MoveTo
+
+    RunHere = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +39,22 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "mockservice", "lanes", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+@pytest.fixture
+def run_here(capsys: pytest.CaptureFixture[str]) -> RunHere:
+    """As `run`, but without a process of its own: for what is refused before anything runs."""
+
+    def run_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        words = [str(argument) for argument in arguments]
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            # argparse exits on bad arguments.
+            code = int(ended.code or 0)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run_here
 
 
 @pytest.fixture
@@ -58,12 +78,12 @@ def test_a_signal_drains_everything_and_exits_0(
     assert not list(tmp_path.glob("lanes-*"))
 
 
-def test_strict_refuses_what_has_no_effect(tmp_path: Path) -> None:
+def test_strict_refuses_what_has_no_effect(tmp_path: Path, run_here: RunHere) -> None:
     objects = [*deepcopy(PLAIN), between_pods("mockb", {"route": [to("mockb")]})]
     service_b = next(one for one in objects if one["metadata"]["name"] == "mockb")
     service_b["spec"]["ports"][0]["name"] = "tcp"
     path = write(tmp_path / "mock.yaml", *objects)
-    refused = run("--strict", path)
+    refused = run_here("--strict", path)
     assert (refused.returncode, refused.stdout) == (2, "")
     (line,) = refused.stderr.splitlines()
     assert line.startswith(f"mockservice lanes: {path}:")
@@ -177,8 +197,10 @@ def test_the_gateway_listens_at_the_port_asked_for(
         (["--fast", "/nowhere"], "unrecognized arguments: --fast"),
     ],
 )
-def test_bad_arguments_are_told_in_one_line(arguments: list[str], reason: str) -> None:
-    result = run(*arguments)
+def test_bad_arguments_are_told_in_one_line(
+    arguments: list[str], reason: str, run_here: RunHere
+) -> None:
+    result = run_here(*arguments)
     assert result.returncode == 2
     assert result.stdout == ""
     assert reason in result.stderr.splitlines()[-1]

@@ -208,6 +208,6 @@ def test_a_message_says_where_it_looked_and_what_exists(
     tmp_path: Path, objects: list[dict[str, object]], message: str
 ) -> None:
     file = tmp_path / "mock.yaml"
-    file.write_text(yaml.safe_dump_all(objects))
+    file.write_text(yaml.dump_all(objects, Dumper=yaml.CSafeDumper))
     (problem,) = check(read([file]))
     assert str(problem).split(": ", 2)[2] == message

@@ -188,7 +188,7 @@ async def running(folders: Iterable[Path], place: Path) -> AsyncIterator[Sound]:
 
 def write(file: Path, documents: list[dict[str, Any]]) -> None:
     """Write manifests."""
-    file.write_text(yaml.safe_dump_all(documents))
+    file.write_text(yaml.dump_all(documents, Dumper=yaml.CSafeDumper))
 
 
 def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import TYPE_CHECKING
 
 from mockservice.chain import JSON_TYPE, TEXT_TYPE, Chain, Failure, Hop
@@ -13,7 +14,6 @@ from tests.running import new_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from email.message import Message
 
 TRACE = "00-1-2-01"
 APPS = ("mocka", "mockb", "mockc")
@@ -44,26 +44,26 @@ def gateway(
     """Answer the requests, numbered from 0, with what `answer` makes of number and headers."""
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        # Head and body in one piece: in two, the second waits for an acknowledgement.
-        wbufsize = 65536
+    class Handler(StreamRequestHandler):
+        """Answers GET over connections that are kept; `http.server` takes longer to read each."""
 
-        def do_GET(self) -> None:
-            with lock:
-                number = len(asked.requests)
-                asked.requests.append(self.headers)
-            made = answer(number, self.headers)
-            self.send_response(made.status)
-            self.send_header("Content-Type", made.content_type)
-            self.send_header("Content-Length", str(len(made.body)))
-            self.end_headers()
-            self.wfile.write(made.body)
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                assert line.startswith(b"GET "), line
+                headers = Message()
+                while line := self.rfile.readline().strip():
+                    name, _, value = line.decode("latin-1").partition(":")
+                    headers.set_raw(name, value.strip())
+                with lock:
+                    number = len(asked.requests)
+                    asked.requests.append(headers)
+                made = answer(number, headers)
+                head = f"HTTP/1.1 {made.status} \r\nContent-Type: {made.content_type}\r\n"
+                head += f"Content-Length: {len(made.body)}\r\n\r\n"
+                self.request.sendall(head.encode() + made.body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Keep quiet."""
-
-    class Server(ThreadingHTTPServer):
+    class Server(ThreadingTCPServer):
+        allow_reuse_address = True
         # A client that finds the queue full tries again a second later.
         request_queue_size = 256
         daemon_threads = True

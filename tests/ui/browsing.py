@@ -13,10 +13,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 from playwright.sync_api import expect
 
+from mockservice.ui import run
+from mockservice.ui.command import main
 from mockservice.ui.server import PageServer
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ _ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # Each page would start processes of its own.
+    "--renderer-process-limit=1",
 )
 
 
@@ -75,6 +80,14 @@ def serving(url: str, *options: str) -> Iterator[str]:
         finally:
             process.kill()
             process.stdout.close()
+
+
+def view_of(url: str, *options: str) -> View:
+    """What `mockservice ui` makes of its arguments."""
+    with patch.object(run, "run") as serve:
+        main([url, *options])
+    view: View = serve.call_args.args[0]
+    return view
 
 
 @contextmanager

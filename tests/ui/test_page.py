@@ -28,6 +28,7 @@ from tests.ui.browsing import (
     share,
     showing,
     state,
+    view_of,
     wait_for_requests,
 )
 from tests.ui.rules import by_rules, copy_rules, cut
@@ -57,14 +58,14 @@ def page_of(
     moving: bool = False,
     **view: Any,
 ) -> Iterator[Page]:
-    """The page of a gateway that answers so: of `mockservice ui` with options, or of a view.
+    """The page of a gateway that answers so: by the options of `mockservice ui`, or of a view.
 
     Where neither says otherwise, lanes are strict.
     """
     view.setdefault("judge", ByVersion(is_strict=True))
     with (
         gateway(answer) as asked,
-        serving(asked.url, *options) if options else showing(View(asked.url, **view)) as url,
+        showing(view_of(asked.url, *options) if options else View(asked.url, **view)) as url,
         browsing.open(url + query, moving=moving) as page,
     ):
         yield page
@@ -307,7 +308,7 @@ def test_a_failure_moves_nothing(browsing: Browsing) -> None:
     def answer(number: int, _: Message) -> Answer:
         return failed if fails.is_set() and number % 2 else chain("v1 v1")
 
-    with page_of(browsing, answer) as page:
+    with page_of(browsing, answer, query="?rate=100") as page:
         wait_for_requests(page, 120)
         box = page.locator("#pods").bounding_box()
         places = [node.bounding_box() for node in page.locator("#pods .node").all()]
@@ -800,7 +801,7 @@ def test_the_page_stays_small_whatever_upstreams_make_up(browsing: Browsing) -> 
         failure = Failure(f"hop{made}", "unreachable", "x" * 5000)
         return Answer(Chain(tuple(new), failure).to_json(), 502)
 
-    with page_of(browsing, answer) as page:
+    with page_of(browsing, answer, query="?rate=100") as page:
         wait_for_requests(page, 110)
         assert page.locator("#pods thead th").count() <= 34
         assert page.locator("#pods tbody tr").count() <= 12

@@ -23,18 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    Here = Callable[..., subprocess.CompletedProcess[str]]
     Refused = Callable[..., list[str]]
 
 COMMAND = (sys.executable, "-m", "mockservice", "verify")
 
 
-def run(
-    *arguments: str | Path, cwd: Path | None = None, **env: str
-) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
-        env={"PATH": os.environ["PATH"], **env},
+        env={"PATH": os.environ["PATH"]},
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -43,10 +42,24 @@ def run(
     )
 
 
-def test_strict_refuses_what_is_left_out(tmp_path: Path) -> None:
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Here:
+    """Takes arguments, and runs the command in the test's folder, without a process of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+    def here(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(arguments, main(arguments), *capsys.readouterr())
+
+    return here
+
+
+def test_strict_refuses_what_is_left_out(here: Here, tmp_path: Path) -> None:
     budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "x"}}
     write(tmp_path / "shop.yaml", budget, *shop())
-    result = run("shop.yaml", "--strict", cwd=tmp_path)
+    result = here("shop.yaml", "--strict")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
         "mockservice verify: shop.yaml:2: PodDisruptionBudget x: left out; it changes no lanes\n"
@@ -82,9 +95,12 @@ def test_a_line_a_lane_then_what_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_in_github_actions_problems_are_annotations(tmp_path: Path) -> None:
+def test_in_github_actions_problems_are_annotations(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "shop.yaml", *without_blue_rule_of("price"))
-    result = run("shop.yaml", "--json", cwd=tmp_path, GITHUB_ACTIONS="true")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = here("shop.yaml", "--json")
     assert result.returncode == 1
     document: dict[str, Any] = json.loads(result.stdout)
     (problem,) = document["problems"]
@@ -107,15 +123,15 @@ def test_a_folder_without_lanes_is_told_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_lanes_that_do_not_start_end_with_1(tmp_path: Path) -> None:
+def test_lanes_that_do_not_start_end_with_1(here: Here, tmp_path: Path) -> None:
     broken = without_lanes()
     set_env(broken, "stock", **UNFIT)
-    junit = tmp_path / "junit.xml"
-    result = run(write(tmp_path / "shop.yaml", *broken), "--junit", junit)
+    write(tmp_path / "shop.yaml", *broken)
+    result = here("shop.yaml", "--junit", "junit.xml")
     assert (result.returncode, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert line.startswith("mockservice verify: stock-base-0 does not start: ")
-    assert ET.parse(junit).findall(".//error")
+    assert ET.parse(tmp_path / "junit.xml").findall(".//error")
 
 
 @pytest.mark.slow
@@ -170,18 +186,13 @@ def test_a_signal_ends_the_wait_for_standard_input(verb: str, number: int) -> No
 
 
 @pytest.fixture
-def refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Refused:
-    """Takes arguments, and returns the lines that say why nothing was run; in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+def refused(here: Here) -> Refused:
+    """Takes arguments, and returns the lines that say why nothing was run."""
 
     def refused(*arguments: str) -> list[str]:
-        assert main(arguments) == 2
-        output, errors = capsys.readouterr()
-        assert output == ""
-        return errors.splitlines()
+        result = here(*arguments)
+        assert (result.returncode, result.stdout) == (2, "")
+        return result.stderr.splitlines()
 
     return refused
 

@@ -75,22 +75,30 @@ function place(shown, isTree) {
   const leaving = countBy(shown, ({ from }) => from);
   const coming = countBy(shown, ({ to }) => to);
   const size = parseFloat(getComputedStyle(labels.lastChild ?? labels).fontSize);
+  const ways = new Map(shown.map(({ key, from, to }) => [key, way(from, to)]));
+  // All edges before the first label: a point of an edge is measured, and whatever is drawn between
+  // two measurements makes the browser lay out the page again.
+  for (const { key } of shown) edges.get(key).path.setAttribute("d", line(ways.get(key)));
   const boxes = [...taken];
+  const points = new Map();
   // The most important labels choose first.
   const sorted = [...shown].sort(
     (one, other) => isBad(other.kind) - isBad(one.kind) || other.count - one.count,
   );
   for (const [rank, edge] of sorted.entries()) {
-    const { path, label } = edges.get(edge.key);
-    const boxesOnWay = way(edge.from, edge.to);
-    path.setAttribute("d", line(boxesOnWay));
+    const { path } = edges.get(edge.key);
+    const boxesOnWay = ways.get(edge.key);
     const best = bestPart(edge, leaving.get(edge.from), coming.get(edge.to), boxesOnWay);
     let at = null;
     if (!isTree) at = path.getPointAtLength(path.getTotalLength() * best);
     else if (rank < MAX_LABELS) at = freePoint(path, best, boxesOnWay, boxes, size);
+    points.set(edge.key, at);
+    if (at !== null) boxes.push(boxAt(at, size));
+  }
+  for (const [key, at] of points) {
+    const { label } = edges.get(key);
     label.classList.toggle("without-room", at === null);
     if (at === null) continue;
-    boxes.push(boxAt(at, size));
     label.setAttribute("x", at.x);
     label.setAttribute("y", at.y - LIFT);
   }

@@ -21,7 +21,7 @@ export function chainOf(result) {
         chain.append("…");
         break;
       }
-      chain.append(node);
+      chain.append(node());
       if (next !== undefined) put(next);
     }
     if (parting.length > 1) chain.append("]");
@@ -40,7 +40,7 @@ export function treeOf(result) {
     for (const { node, place: next } of parting) {
       const line = list === null ? into : element("li");
       list?.append(line);
-      line.append(node);
+      line.append(node());
       if (next !== undefined) put(next, line);
     }
     if (list !== null) into.append(list);
@@ -50,7 +50,8 @@ export function treeOf(result) {
   return tree;
 }
 
-// What follows each hop, in call order: hops, with their places, failures and foreign answers.
+// What follows each hop, in call order: hops, with their places, failures and foreign answers. Each
+// is a function that makes the node, as a line shows few of many hops.
 function partsOf(result) {
   const parts = new Map();
   const put = (caller, part) => parts.set(caller, [...(parts.get(caller) ?? []), part]);
@@ -59,10 +60,10 @@ function partsOf(result) {
   for (let place = 0; place <= hops.length; place += 1) {
     for (; next < ends.length && ends[next].at === place; next += 1) {
       const { last, fault } = ends[next];
-      if (fault !== null) put(last, { node: failureNode(fault) });
-      else if (isTree) put(last, { node: "not a hop" });
+      if (fault !== null) put(last, { node: () => failureNode(fault) });
+      else if (isTree) put(last, { node: () => "not a hop" });
     }
-    if (place < hops.length) put(hops[place].caller, { node: hopNode(result, place), place });
+    if (place < hops.length) put(hops[place].caller, { node: () => hopNode(result, place), place });
   }
   return parts;
 }
@@ -125,8 +126,13 @@ export function latestIn(list, open) {
   return (recent) => {
     const isInUse = list.matches(":hover, :focus-within") || byId("request").open;
     if (recent[0] === shown || (isInUse && recent.length > 0)) return;
+    // Entries that are still shown stay as they are.
+    const known = recent.indexOf(shown);
+    if (known === -1) list.replaceChildren();
+    const added = known === -1 ? recent : recent.slice(0, known);
+    list.prepend(...added.map(entryOf));
+    while (list.children.length > recent.length) list.lastChild.remove();
     shown = recent[0];
-    list.replaceChildren(...recent.map(entryOf));
   };
 
   function entryOf(result) {
