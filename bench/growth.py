@@ -138,7 +138,7 @@ class Growth:
 
 def measure_growth(run: Run) -> Growth:
     """Load chains of several lengths, then one chain with several numbers of lane headers."""
-    rounds = run.size(3, 1)
+    rounds = run.size(5, 1)
     lengths = run.size((1, 3, 10, 30), (1, 2, 4))
     by_length, alone, go_alone = _by_length(run, rounds, lengths)
     by_headers = _by_headers(run, rounds)

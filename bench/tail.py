@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.throughput import Throughput
 
 _CONTENDERS: Final = (GO, MOCKSERVICE, MOCKSERVICE_COMPILED, AIOHTTP)
-_WARM_UP_SECONDS: Final = 0.5
+_WARM_UP_SECONDS: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ class Tail:
 
 def measure_tail(run: Run, throughput: Throughput) -> Tail:
     """Load the chains with half of the reference's peak rate, if they can sustain it."""
-    rounds, seconds = run.size(5, 1), run.size(2.0, 1.0)
+    # A machine that halts for a moment spoils a round: many short ones tell more than a few.
+    rounds, seconds = run.size(21, 1), 1.0
     rate = throughput.peak / 2
     running = [
         chains.start(run, contender, number)
