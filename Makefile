@@ -19,6 +19,8 @@ KUBE := .tools/kube
 KUBE_API := $(addprefix $(KUBE)/,kube-apiserver kubectl)
 KUBE_NODE := $(addprefix $(KUBE)/,kube-controller-manager kube-proxy kube-scheduler kubelet pause)
 LANES ?= k8s/workloads k8s/asm/strict
+# The tree whose service soak and chaos judge: this one, or the compiled copy.
+IN ?= .
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade
 
 .DEFAULT_GOAL := help
@@ -90,10 +92,10 @@ test-compiled: $(DEV) compiled  ## run the service's tests, and short versions o
 	cd $(COMPILED) && $(abspath $(BIN))/python -m pytest --numprocesses 2 tests/serve tests/proof
 
 soak: $(DEV)  ## prove that a million requests leave nothing behind
-	$(BIN)/python -m tests.proof soak
+	cd $(IN) && $(abspath $(BIN))/python -m tests.proof soak
 
 chaos: $(DEV)  ## prove what holds when hops, clients, upstreams and collectors misbehave
-	$(BIN)/python -m tests.proof chaos $(CHAOS)
+	cd $(IN) && $(abspath $(BIN))/python -m tests.proof chaos $(CHAOS)
 
 mutants: $(DEV)  ## prove that every single breakage of the lane rules in k8s/ is told (half an hour)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
