@@ -15,6 +15,8 @@ from concurrent.futures import Future
 from functools import cache
 from typing import IO, TYPE_CHECKING
 
+from mockservice.lanes import fork_server
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,10 +25,8 @@ _START_TIMEOUT = 20.0
 
 # What the hop would import as it starts, in the same order.
 _IMPORTS = """\
-from contextlib import nullcontext
-from mockservice.serve import tls
-with {tls}:
-    import mockservice.serve.run
+from mockservice.serve import command
+command.import_run({calls_https})
 {tracing}
 from mockservice.lanes import fork_server
 fork_server.main()
@@ -101,7 +101,7 @@ class _ForkServer:
         self._starting: dict[int, Fork] = {}
         self._sending = threading.Lock()
         imports = _IMPORTS.format(
-            tls="nullcontext()" if calls_https else "tls.left_out()",
+            calls_https=calls_https,
             tracing="import mockservice.serve.telemetry.tracing" if is_traced else "",
         )
         self._requests, theirs = socket.socketpair()
@@ -120,10 +120,8 @@ class _ForkServer:
         number = next(self._numbers)
         reading, writing = os.pipe()
         hop = self._starting[number] = Fork(os.fdopen(reading, "rb"))
-        body = json.dumps({"number": number, "name": env["app"], "env": dict(env)}).encode()
         with self._sending:
-            socket.send_fds(self._requests, [len(body).to_bytes(8)], [writing])
-            self._requests.sendall(body)
+            fork_server.send(self._requests, number, env["app"], env, writing)
         os.close(writing)
         hop.started.result(_START_TIMEOUT)
         return hop

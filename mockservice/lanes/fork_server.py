@@ -109,13 +109,11 @@ class ForkServer:
             if self._reading is None:
                 await self._connect()
         number = next(self._numbers)
-        body = json.dumps({"number": number, "name": name, "env": dict(env)}).encode()
         started: asyncio.Future[Fork] = asyncio.get_running_loop().create_future()
         self._starting[number] = started
         with suppress(BrokenPipeError, ConnectionResetError):
             # These block, but not for long: the fork server does nothing else than read.
-            socket.send_fds(self._requests, [len(body).to_bytes(_LENGTH)], [output])
-            self._requests.sendall(body)
+            send(self._requests, number, name, env, output)
         try:
             return await started
         except EOFError:
@@ -182,14 +180,25 @@ class ForkServer:
                 started.set_exception(EOFError())
 
 
+def send(
+    requests: socket.socket, number: int, name: str, env: Mapping[str, str], output: int
+) -> None:
+    """Ask a fork server for a pod; see `ForkServer.fork`. Its replies name the number."""
+    body = json.dumps({"number": number, "name": name, "env": dict(env)}).encode()
+    socket.send_fds(requests, [len(body).to_bytes(_LENGTH)], [output])
+    requests.sendall(body)
+
+
 def main() -> int:
     """Fork pods until there are no more requests.
 
     Returns:
         The exit code, 0.
     """
+    from mockservice.serve import command
+
     # The pods share the memory of what is imported here.
-    from mockservice.serve import command, run  # noqa: F401
+    command.import_run(calls_https=True)
 
     requests = socket.socket(fileno=os.dup(0))
     replies = os.dup(1)

@@ -9,9 +9,9 @@ from mockservice.mesh.matching import example, first_route
 from mockservice.mesh.model import Match, Note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
-    from mockservice.mesh.model import Destination, Pod, Route, RouteTable
+    from mockservice.mesh.model import Destination, Pod, Route, RouteTable, Service
     from mockservice.mesh.topology import Call, Topology
 
 
@@ -25,13 +25,13 @@ def misled(topology: Topology) -> Iterator[Note]:
         for call in topology.calls(app):
             by_caller[call.caller].append(call)
         for calls in by_caller.values():
-            hosts = {call.service.host for call in calls}
+            called = {call.service.host: call.service for call in calls}
             for call in calls:
-                yield from _led_astray(topology, call, hosts)
+                yield from _led_astray(topology, call, called)
 
 
-def _led_astray(topology: Topology, call: Call, called: Iterable[str]) -> Iterator[Note]:
-    """Notes on the routes that lead a call to another one of the hosts that its caller calls."""
+def _led_astray(topology: Topology, call: Call, called: Mapping[str, Service]) -> Iterator[Note]:
+    """Notes on the routes that lead a call to another Service that its caller calls, by host."""
     table = topology.table(call.service)
     if table is None:
         return
@@ -48,7 +48,7 @@ def _led_astray(topology: Topology, call: Call, called: Iterable[str]) -> Iterat
     for route in taken:
         for one in _led_to(route):
             if one.host in others:
-                name = one.host.partition(".")[0]
+                name = called[one.host].name
                 text = f"{route.source} leads calls of {call.service.name} to {name}"
                 yield Note(f"{text}, which {call.caller.app} calls too", route.source, fails=True)
 

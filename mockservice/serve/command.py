@@ -64,15 +64,20 @@ def main(argv: Sequence[str]) -> int:
 def _serve() -> int:
     settings = Settings.from_env(os.environ)
     metrics = Metrics(settings.workers, settings.upstream_urls)
-    # The rest is imported only now, as only now it is known whether the event loop needs TLS.
-    calls_https = any(url.secure for url in settings.upstream_urls)
-    with uncollected(), nullcontext() if calls_https else tls.left_out():
-        from mockservice.serve.hop import new_hop_id
-        from mockservice.serve.run import run
+    import_run(any(url.secure for url in settings.upstream_urls))
+    from mockservice.serve.hop import new_hop_id
+    from mockservice.serve.run import run
+
     process = partial(run, settings, metrics, new_hop_id())
     if settings.workers == 1:
         return process()
     return workers.run(settings.workers, partial(_exit_code, process))
+
+
+def import_run(calls_https: bool) -> None:
+    """Import what runs a hop: only once it is known whether its event loop needs TLS."""
+    with uncollected(), nullcontext() if calls_https else tls.left_out():
+        import mockservice.serve.run  # noqa: F401
 
 
 def _exit_code(work: Callable[..., int], *arguments: int) -> int:

@@ -120,7 +120,7 @@ def _tracing(settings: Settings, env: Mapping[str, str]) -> Tracing | None:
         return None
     from mockservice.serve.telemetry.tracing import Tracing
 
-    return Tracing(settings, env)
+    return Tracing(settings, env, endpoint)
 
 
 def _stop_on_signal(lifeline: int | None) -> asyncio.Event:

@@ -85,14 +85,16 @@ def test_a_path_of_some_users_at_the_gateway_is_an_app_of_its_own(tmp_path: Path
     assert shown(mesh) == ["web(v1)", "admin(latest)"]
 
 
+def reviews_here_and_in(namespace: str) -> list[Json]:
+    own = [workload("reviews"), service("reviews")]
+    return [*own, *(in_namespace(namespace, one) for one in own)]
+
+
 def test_a_canary_in_another_namespace_is_a_version(tmp_path: Path) -> None:
     there = "reviews.canary.svc.cluster.local"
     lane_map = lane_map_of(
         tmp_path,
-        workload("reviews"),
-        service("reviews"),
-        in_namespace("canary", workload("reviews")),
-        in_namespace("canary", service("reviews")),
+        *reviews_here_and_in("canary"),
         rules("reviews", [to(there)], [to("reviews")]),
     )
     assert owed(lane_map, "reviews") == {
@@ -102,13 +104,7 @@ def test_a_canary_in_another_namespace_is_a_version(tmp_path: Path) -> None:
 
 
 def test_apps_of_one_name_in_namespaces_that_no_rule_joins_are_two(tmp_path: Path) -> None:
-    mesh = mesh_of(
-        tmp_path,
-        workload("reviews"),
-        service("reviews"),
-        in_namespace("other", workload("reviews")),
-        in_namespace("other", service("reviews")),
-    )
+    mesh = mesh_of(tmp_path, *reviews_here_and_in("other"))
     assert shown(mesh) == ["reviews.default(latest)", "reviews.other(latest)"]
 
 

@@ -102,7 +102,8 @@ def test_a_span_may_have_text_that_is_not_unicode() -> None:
 def test_a_full_queue_is_logged_once_and_drops_the_oldest_spans(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{new_address()}:4318")
+    endpoint = f"http://{new_address()}:4318"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
     words: list[str] = []
@@ -124,7 +125,7 @@ def test_a_full_queue_is_logged_once_and_drops_the_oldest_spans(
             release.wait(10)
             return SpanExportResult.SUCCESS
 
-    processor = export.Processor(Hanging(Resource({}), "test", "1"))
+    processor = export.Processor(Hanging(endpoint, Resource({}), "test", "1"))
     for number in range(8):
         processor.add(b"%d" % number)
     assert exporting.wait(10)

@@ -12,10 +12,6 @@ from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.environment_variables import (
-    OTEL_EXPORTER_OTLP_ENDPOINT,
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
-)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -61,13 +57,13 @@ class Processor(BatchSpanProcessor):
 class Exporter(OTLPSpanExporter):
     """The SDK's exporter for encoded spans, all of one resource and scope."""
 
-    def __init__(self, resource: Resource, scope: str, version: str) -> None:
-        """Read the `OTEL_EXPORTER_OTLP_*` variables.
+    def __init__(self, endpoint: str, resource: Resource, scope: str, version: str) -> None:
+        """Read the `OTEL_EXPORTER_OTLP_*` variables, one of which has the endpoint.
 
         Raises:
             ValueError: a variable has a value that is not allowed.
         """
-        if _is_plain():
+        if _is_plain(endpoint):
             super().__init__(_transport=PlainTransport())
         else:
             from mockservice.serve.telemetry.session import Session
@@ -92,11 +88,8 @@ class Exporter(OTLPSpanExporter):
         return SpanExportResult.SUCCESS if sent.success else SpanExportResult.FAILURE
 
 
-def _is_plain() -> bool:
+def _is_plain(endpoint: str) -> bool:
     """Whether exports go to a collector over plain HTTP: no TLS, no password, and no proxy."""
-    env = os.environ
-    endpoint = urlsplit(
-        env.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or env.get(OTEL_EXPORTER_OTLP_ENDPOINT) or ""
-    )
-    has_proxy = any(name.lower() in _PROXIES and value for name, value in env.items())
-    return endpoint.scheme == "http" and "@" not in endpoint.netloc and not has_proxy
+    url = urlsplit(endpoint)
+    has_proxy = any(name.lower() in _PROXIES and value for name, value in os.environ.items())
+    return url.scheme == "http" and "@" not in url.netloc and not has_proxy

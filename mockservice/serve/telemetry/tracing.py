@@ -65,8 +65,8 @@ _MAX_CACHED: Final = 512
 class Tracing:
     """OpenTelemetry tracing of one hop, configured by the `OTEL_*` variables."""
 
-    def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
-        """Set the SDK up.
+    def __init__(self, settings: Settings, env: Mapping[str, str], endpoint: str) -> None:
+        """Set the SDK up, to export to `endpoint`, as the variables have it.
 
         Raises:
             SettingError: an `OTEL_*` variable has a value that is not allowed.
@@ -78,7 +78,7 @@ class Tracing:
         resource = Resource.create().merge(own).merge(OTELResourceDetector().detect())
         try:
             self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-            exporter = export.Exporter(resource, "mockservice", __version__)
+            exporter = export.Exporter(endpoint, resource, "mockservice", __version__)
             self._spans = _Spans(self._provider, export.Processor(exporter))
         except ValueError as error:
             raise SettingError("OTEL_*", str(error), "as the specification has it") from error
