@@ -76,7 +76,7 @@ lanes: $(DEMO)  ## keep those lanes running, their page too, and follow edits of
 test test-fast: export PYTHONDONTWRITEBYTECODE =
 
 test: $(DEV)  ## run all tests
-	$(BIN)/pytest --numprocesses 4 --dist worksteal
+	$(BIN)/pytest --numprocesses 5 --dist worksteal
 
 test-fast: $(DEV)  ## run the tests to run while writing: no Envoy, no browser, under 30 s
 	$(BIN)/pytest --numprocesses 3 --dist worksteal -m 'not slow and not image'

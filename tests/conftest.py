@@ -45,6 +45,16 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that at the end no worker goes on with it alone."""
+
+    def seconds(item: pytest.Item) -> float:
+        timeout = item.get_closest_marker("timeout")
+        return timeout.args[0] if timeout else 0.0
+
+    items.sort(key=lambda item: (-seconds(item), item.get_closest_marker("slow") is None))
+
+
 def is_heavy(command: Sequence[str]) -> bool:
     """Whether a command starts an Envoy or a browser."""
     name = Path(command[0]).name

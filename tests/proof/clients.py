@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _ROUNDS = 5
 _SECONDS = 1.0
 _SETTLE = 0.3
+_SHORT = 0.1
+"""Seconds in short: hundreds of requests of an attacker, dozens of the other client."""
 _SLOWER = 2.0
 _GROWTH = 64 * MIB
 """Of 5,000 connections, or of whatever else comes at once."""
@@ -86,8 +88,8 @@ async def _attacked(
         if not short:
             quiet.append(await asyncio.to_thread(other.sing, _SECONDS))
         attacking = asyncio.ensure_future(attack(hop.address, connections))
-        await asyncio.sleep(_SETTLE if short else _SECONDS)
-        attacked.append(await asyncio.to_thread(other.sing, _SETTLE if short else _SECONDS))
+        await asyncio.sleep(_SHORT if short else _SECONDS)
+        attacked.append(await asyncio.to_thread(other.sing, _SHORT if short else _SECONDS))
         most = max(most, memory(hop))
         attacking.cancel()
         with suppress(asyncio.CancelledError):

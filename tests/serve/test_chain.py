@@ -52,12 +52,18 @@ def _chain(hops: tuple[Hop, ...], end: Chain | list[Chain]) -> Chain:
     return Chain((*hops[:-1], replace(hops[-1], upstreams=tuple(end))))
 
 
+# Trees take long to draw. Their names and versions vary freely, the rest is one of two.
+_FEW_IPS = st.sampled_from(["10.0.0.1", "::1"])
+_FEW_DELAYS = st.sampled_from([None, "delay 0.25 s"])
+_BRANCHING_HOP = st.builds(Hop, _APPS, _VERSIONS, _FEW_IPS, fault=_FEW_DELAYS)
+
+
 def _branching(chains: st.SearchStrategy[Chain]) -> st.SearchStrategy[Chain]:
     upstreams = st.lists(chains, min_size=2, max_size=4)
-    return st.builds(_chain, st.lists(_ONE_HOP, min_size=1, max_size=3).map(tuple), upstreams)
+    return st.builds(_chain, st.lists(_BRANCHING_HOP, min_size=1, max_size=3).map(tuple), upstreams)
 
 
-_BRANCHES = st.builds(_chain, st.lists(_ONE_HOP, max_size=2).map(tuple), _ENDS).filter(
+_BRANCHES = st.builds(_chain, st.lists(_BRANCHING_HOP, max_size=2).map(tuple), _ENDS).filter(
     # After a hop, or at the start, a foreign answer must not look like one more hop.
     lambda chain: (
         Chain.from_text(f"{chain.upstream_body or ''}").hops == ()

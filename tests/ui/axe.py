@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
+OF_COLORS = ("color-contrast", "link-in-text-block")
+"""The rules that a color scheme changes something for."""
+
 VERSION = "4.14.1"
 # As `npm view axe-core@VERSION dist.integrity` says.
 SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
@@ -34,11 +37,20 @@ def script(cache: Path) -> str:
     return kept.read_text()
 
 
-def faults(page: Page, source: str) -> list[str]:
-    """The serious accessibility faults of what a page shows now."""
+def faults(page: Page, source: str, rules: tuple[str, ...] = ()) -> list[str]:
+    """The serious accessibility faults of what a page shows now.
+
+    Args:
+        page: the page.
+        source: the source of axe.
+        rules: only faults of these; by default of all.
+    """
     if not page.evaluate("'axe' in window"):
         page.evaluate(source)
-    found: dict[str, Any] = page.evaluate("axe.run({resultTypes: ['violations']})")
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules:
+        options["runOnly"] = rules
+    found: dict[str, Any] = page.evaluate("options => axe.run(options)", options)
     return [
         f"{violation['id']}: {node['target']} {node['failureSummary']}"
         for violation in found["violations"]

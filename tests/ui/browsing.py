@@ -44,7 +44,7 @@ _ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Each page would start processes of its own.
+    # Each page would start a process of its own.
     "--renderer-process-limit=1",
 )
 
@@ -58,6 +58,20 @@ def launch(playwright: Playwright) -> Browser:
     """Debian's Chromium."""
     path = chromium_path()
     return playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+
+
+def keep_process(browser: Browser) -> None:
+    """Open a page of the site of all others, in whose process these are shown."""
+    page = context(browser).new_page()
+    page.route("**", lambda route: route.fulfill(body=""))
+    page.goto("http://127.0.0.1/")
+
+
+def context(browser: Browser) -> BrowserContext:
+    """One for all pages, as each starts processes; the page itself keeps nothing in it."""
+    if browser.contexts:
+        return browser.contexts[0]
+    return browser.new_context(permissions=["clipboard-read", "clipboard-write"])
 
 
 @contextmanager
@@ -143,7 +157,7 @@ class Browsing:
             via: the page from which it is reached, if any.
             moving: whether requests are drawn as they run, which takes the browser much time.
         """
-        page = self._context().new_page()
+        page = context(self.browser).new_page()
         page.set_viewport_size({"width": width, "height": height})
         motion: Literal["no-preference", "reduce"] = "no-preference" if moving else "reduce"
         page.emulate_media(color_scheme=scheme, reduced_motion=motion)
@@ -177,12 +191,6 @@ class Browsing:
             yield page
         finally:
             page.close()
-
-    def _context(self) -> BrowserContext:
-        """One for all pages, as each starts processes; the page itself keeps nothing in it."""
-        if self.browser.contexts:
-            return self.browser.contexts[0]
-        return self.browser.new_context(permissions=["clipboard-read", "clipboard-write"])
 
 
 def requests_seen(page: Page) -> int:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.ui import axe
-from tests.ui.browsing import Browsing, chromium_path, launch
+from tests.ui.browsing import Browsing, chromium_path, keep_process, launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,7 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("takes chromium: apt-get install chromium-headless-shell")
     with sync_playwright() as playwright:
         browser = launch(playwright)
+        keep_process(browser)
         yield browser
         browser.close()
 

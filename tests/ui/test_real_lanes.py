@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-COUNT = 200
+COUNT = 100
 
 
 def seen(page: Page, lane: str) -> int:
@@ -102,7 +102,7 @@ def without_lane_rules(document: str) -> str:
 
 def show_lane(page: Page, lane: str) -> None:
     """Open the page anew, with requests that ask for a lane."""
-    query = f"?rate=100&last=50&header=x-asm-prefer-tag:{lane}"
+    query = f"?rate=50&last=50&header=x-asm-prefer-tag:{lane}"
     page.goto(page.url.partition("?")[0] + query)
     wait_for_requests(page, 40)
 
